@@ -1,0 +1,1 @@
+"""ampstore: shelve done right for atomistic machine learning."""

@@ -1,0 +1,143 @@
+"""Values to blobs and back: a pickle stream, checked against an allow-list, then zstd.
+
+    value --pickle 5--> stream --zstd, where it pays--> payload
+                          └--BLAKE2b-128--> checksum <--CRC-32--┘
+
+What a store keeps of a value is a `Blob`. Its checksum has two parts. The digest of the stream says
+whether two values are the same, however they were compressed, and lets `verify` do without trust
+in zstd. The CRC of the payload finds damage at every read, at a tenth of the cost of the digest.
+`decode` trusts nothing in the blob: the CRC must fit, the frame must say the size that the row says,
+the size is bounded, and the pickle may name allowed globals only.
+
+Thread-safe: zstd contexts are one per thread (two threads in one context crash the process).
+"""
+
+from hashlib import blake2b
+from typing import NamedTuple
+from zlib import crc32
+
+from ampstore.codec.compress import compress, decompress
+from ampstore.codec.kind import summarise
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.same import same
+from ampstore.codec.safe import ANYTHING, Allowed, Rule
+from ampstore.errors import CorruptEntryError, EntryTooLargeError
+
+__all__ = ["ANYTHING", "Allowed", "Blob", "Codec", "Rule", "load_legacy", "same", "summarise"]
+
+PICKLE = "pickle5"
+PICKLE_ZSTD = "pickle5+zstd"
+LARGEST = 4 << 30
+"""Largest pickle stream of one value, bytes: a row that claims more is damaged or hostile."""
+
+SMALLEST_TO_COMPRESS = 128
+LEAST_GAIN = 8  # compression pays if it saves one byte in so many: reading plain bytes is faster
+DEFAULT_LEVEL = 3
+DIGEST = 16
+
+
+class Blob(NamedTuple):
+    """What a store keeps of one value.
+
+    Attributes
+    ----------
+    codec : str
+        How `payload` was made: "pickle5" or "pickle5+zstd".
+    kind : str
+        What the value is, for people: "list of 37 (symbol, float[20])".
+    size : int
+        Length of the pickle stream, bytes.
+    checksum : bytes
+        16 bytes BLAKE2b digest of the stream, 4 bytes CRC-32 of the payload (big-endian).
+    payload : bytes
+        The stream, compressed if `codec` says so.
+    """
+
+    codec: str
+    kind: str
+    size: int
+    checksum: bytes
+    payload: bytes
+
+
+class Codec:
+    """Turns values into blobs and back under one rule of what may be read and written.
+
+    Parameters
+    ----------
+    allow : iterable of str or "*", default ()
+        Packages, modules or "module.name" that values may name besides the safe ones; "*" for all.
+    level : int, default 3
+        zstd level.
+    """
+
+    def __init__(self, allow: Allowed = (), level: int = DEFAULT_LEVEL) -> None:
+        self.rule = Rule(allow)
+        self.level = level
+
+    def encode(self, value: object) -> Blob:
+        """Blob of a value.
+
+        Raises
+        ------
+        EncodeError
+            If the value cannot be pickled.
+        ForbiddenGlobalError
+            If it could not be read back under this rule.
+        EntryTooLargeError
+            If its stream is longer than `LARGEST`.
+        """
+        return self.pack(self.rule.dumps(value), summarise(value))
+
+    def pack(self, stream: bytes, kind: str) -> Blob:
+        """Blob of a pickle stream that `Rule.dumps` made."""
+        size = len(stream)
+        if size > LARGEST:
+            raise EntryTooLargeError(size, LARGEST)
+        if size > SMALLEST_TO_COMPRESS:
+            payload = compress(stream, self.level)
+            if len(payload) < size - size // LEAST_GAIN:
+                return Blob(PICKLE_ZSTD, kind, size, _checksum(stream, payload), payload)
+        return Blob(PICKLE, kind, size, _checksum(stream, stream), stream)
+
+    def unpack(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
+        """Pickle stream of a blob; `key` is for the error.
+
+        Raises
+        ------
+        CorruptEntryError
+            If the bytes are not those that were written.
+        """
+        if checksum[DIGEST:] != crc32(payload).to_bytes(4):
+            raise CorruptEntryError(key, "its bytes do not have the checksum that was stored with them")
+        if codec == PICKLE:
+            return payload
+        if codec != PICKLE_ZSTD:
+            raise CorruptEntryError(key, f"unknown codec {codec!r}; a newer ampstore may know it")
+        try:
+            return decompress(payload, size, LARGEST)
+        except ValueError as err:
+            raise CorruptEntryError(key, str(err)) from err
+
+    def check(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
+        """As `unpack`, and compare the digest of the stream."""
+        stream = self.unpack(key, codec, size, checksum, payload)
+        if len(stream) != size or checksum != _checksum(stream, payload):
+            raise CorruptEntryError(key, "its stream does not have the digest that was stored with it")
+        return stream
+
+    def decode(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> object:
+        """Value of a blob, a fresh object at every call; `key` is for the error.
+
+        Raises
+        ------
+        CorruptEntryError
+            If the bytes are not those that were written.
+        ForbiddenGlobalError
+            If the stream names a global outside the rule.
+        """
+        return self.rule.loads(key, self.unpack(key, codec, size, checksum, payload))
+
+
+def _checksum(stream: bytes, payload: bytes) -> bytes:
+    return blake2b(stream, digest_size=DIGEST).digest() + crc32(payload).to_bytes(4)

@@ -1,0 +1,72 @@
+"""Values from the pickles of Amp: Python 2 and 3, protocols 0 to 5, NumPy 1 and 2.
+
+Python 2 wrote text and array data as byte strings; read as Latin-1 both come out right (an array's
+state gets its bytes back, text is text). What comes out must be a tree that a program can walk:
+a list that holds itself, or one that shares its parts until 300 bytes unfold to 10**11 items,
+is no value that Amp ever wrote.
+"""
+
+import io
+
+from ampstore.codec.opcodes import check_memo
+from ampstore.codec.safe import Rule
+from ampstore.errors import CodecError, LegacyPickleError
+
+_CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
+_FEWEST_NODES = 1_000_000
+_DEEPEST = 500
+
+
+def load_legacy(key: str, data: bytes, rule: Rule) -> object:
+    """Value of one legacy file; runs nothing outside the rule.
+
+    Parameters
+    ----------
+    key : str
+        For the error.
+    data : bytes
+        The whole file. Bytes after the end of the pickle are left alone, as Amp does.
+    rule : Rule
+        What the pickle may name.
+
+    Raises
+    ------
+    LegacyPickleError
+        If the bytes are not one whole pickle of a value.
+    ForbiddenGlobalError
+        If the pickle names a global outside the rule.
+    """
+    if not data.strip(b"\0"):
+        raise LegacyPickleError(key, "the file is empty" if not data else "the file is all zeros")
+    try:
+        check_memo(data)
+        # BufferedReader: without peek() the unpickler calls read() once for every opcode.
+        value = rule.unpickle(io.BufferedReader(io.BytesIO(data)), encoding="latin1")  # type: ignore[arg-type]
+        _check_tree(value, max(_FEWEST_NODES, 16 * len(data)))
+    except CodecError:
+        raise
+    except Exception as err:
+        raise LegacyPickleError(key, f"{type(err).__name__}: {err}") from err
+    return value
+
+
+def _check_tree(value: object, most: int) -> None:
+    """Refuse a value whose containers, walked as a tree, pass `most` nodes or the recursion limit."""
+    nodes, level, depth = 0, [value], 0
+    while level:
+        depth += 1
+        below: list[object] = []
+        for item in level:
+            cls = type(item)
+            if cls is dict:
+                parts: list[object] = [*item, *item.values()]  # type: ignore[misc, attr-defined]
+            elif cls in _CONTAINERS:
+                parts = item  # type: ignore[assignment]
+            else:
+                continue
+            nodes += len(parts)
+            if not _CONTAINERS.isdisjoint(map(type, parts)):
+                below.extend(parts)
+            if nodes > most or depth > _DEEPEST:
+                raise ValueError("it holds itself, or unfolds without end")
+        level = below

@@ -1,0 +1,527 @@
+"""Which functions and classes a value may name, on the way in and on the way out.
+
+A pickle is a program whose instructions call what it names. Naming whole packages is not enough
+(numpy has a function that runs its argument as a program), so the safe names are listed one by
+one, and only such as build data. Four more doors are closed here:
+
+* Functions are handed out behind a `Guard` that has no attributes to set: BUILD could otherwise
+  change the defaults of the real function for the whole process.
+* Guards check the arguments with which ten bytes could ask for ten gigabytes.
+* Classes written in Python are compared after the load with what they were before: BUILD can set
+  attributes of a class that the stream only names.
+* What `allow` adds must be defined in the package that it names; what the package merely imports
+  (`mypkg.os.system`) is not.
+
+The same rule holds when writing, so that nobody stores what cannot be read back. Values are data:
+a class or function may be written as the builder of an instance, not as a value of its own.
+"""
+
+import builtins
+import collections
+import contextlib
+import fractions
+import gc
+import importlib
+import io
+import pickle
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Literal
+
+from ampstore.errors import CodecError, CorruptEntryError, EncodeError, ForbiddenGlobalError
+
+Anything = Literal["*"]
+Allowed = Iterable[str] | Anything
+ANYTHING: Anything = "*"
+
+PROTOCOL = 5
+
+_EXCEPTIONS = [
+    name for name, cls in vars(builtins).items() if isinstance(cls, type) and issubclass(cls, BaseException)
+]
+
+# Classes that may be called with anything, and constants. Those written in C cannot be changed by BUILD.
+CLASSES: dict[str, list[str]] = {
+    "builtins": ["complex", "range", "slice", "Ellipsis", "NotImplemented", *_EXCEPTIONS],
+    "datetime": ["date", "time", "datetime", "timedelta", "timezone"],
+    "decimal": ["Decimal"],
+    "fractions": ["Fraction"],
+    "collections": ["OrderedDict", "defaultdict", "deque", "Counter", "ChainMap"],
+    "pathlib": ["PurePath", "PurePosixPath", "PureWindowsPath", "Path", "PosixPath", "WindowsPath"],
+    "pathlib._local": ["PurePath", "PurePosixPath", "PureWindowsPath", "Path", "PosixPath", "WindowsPath"],
+    "uuid": ["UUID", "SafeUUID"],
+    "ase.atoms": ["Atoms"],
+    "ase.atom": ["Atom"],
+    "ase.cell": ["Cell"],
+    "ase.symbols": ["Symbols"],
+    "ase.formula": ["Formula"],
+    "ase.constraints": ["FixAtoms", "FixCom", "FixBondLengths", "FixedPlane", "FixedLine", "FixedMode", "FixScaled"]
+    + ["FixCartesian", "FixInternals", "FixParametricRelations", "FixScaledParametricRelations"]
+    + ["FixCartesianParametricRelations", "FixSymmetry", "FixLinearTriatomic", "Hookean", "ExternalForce", "MirrorForce"]
+    + ["MirrorTorque"],
+    "ase.calculators.singlepoint": ["SinglePointCalculator", "SinglePointDFTCalculator", "SinglePointKPoint"],
+    "ase.calculators.calculator": ["Parameters"],
+    "ase.neighborlist": ["NeighborList", "PrimitiveNeighborList", "NewPrimitiveNeighborList"],
+    "ase.dft.kpoints": ["BandPath"],
+    "ase.lattice": ["BravaisLattice"],
+    "ase.db.row": ["AtomsRow"],
+}
+
+
+class Guard:
+    """A builder that a stream can call but not change."""
+
+    __slots__ = ("_build", "cls")
+
+    def __init__(self, build: Callable[..., object] | None, cls: type | None = None) -> None:
+        object.__setattr__(self, "_build", build)
+        object.__setattr__(self, "cls", cls)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise pickle.UnpicklingError("a stream tried to change a builder")
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("a stream tried to change a builder")
+
+    def __call__(self, *arguments: object) -> object:
+        if self._build is None:  # type: ignore[attr-defined]
+            raise pickle.UnpicklingError(f"a stream called {self.cls!r}, which only names a type")  # type: ignore[attr-defined]
+        return self._build(*arguments)  # type: ignore[attr-defined]
+
+
+def _check(condition: bool, builder: str) -> None:
+    if not condition:
+        raise pickle.UnpicklingError(f"arguments of {builder} that no writer gives")
+
+
+def _class_of(named: object) -> type:
+    cls = named.cls if isinstance(named, Guard) else named  # type: ignore[attr-defined]
+    _check(isinstance(cls, type), "a type")
+    return cls  # type: ignore[return-value]
+
+
+def _set(items: object = ()) -> set[object]:
+    _check(type(items) in (list, tuple), "set")
+    return set(items)  # type: ignore[call-overload, no-any-return]
+
+
+def _frozenset(items: object = ()) -> frozenset[object]:
+    _check(type(items) in (list, tuple), "frozenset")
+    return frozenset(items)  # type: ignore[call-overload, no-any-return]
+
+
+def _bytearray(data: object = b"", encoding: str = "latin-1") -> bytearray:
+    _check(type(data) in (bytes, str) and encoding in ("latin-1", "latin1"), "bytearray")
+    return bytearray(data.encode("latin-1") if isinstance(data, str) else data)  # type: ignore[arg-type]
+
+
+def _bytes(*arguments: object) -> bytes:
+    _check(not arguments, "bytes")
+    return b""
+
+
+def _encode(text: object, encoding: str) -> bytes:
+    _check(type(text) is str and encoding in ("latin-1", "latin1"), "_codecs.encode")
+    return text.encode("latin-1")  # type: ignore[attr-defined, no-any-return]
+
+
+def _reconstructor(named: object, base: object, state: object) -> object:
+    """What `copyreg._reconstructor` does: protocols 0 and 1 build instances with it."""
+    cls, builtin = _class_of(named), _class_of(base)
+    _check(isinstance(named, type) and builtin in (object, list, dict, str, int, float, tuple), "_reconstructor")
+    if builtin is object:
+        return object.__new__(cls)
+    _check(type(state) is builtin, "_reconstructor")
+    made = builtin.__new__(cls, state)
+    if builtin in (list, dict):
+        builtin.__init__(made, state)
+    return made
+
+
+def _defaultdict(factory: object = None, *arguments: object) -> "collections.defaultdict[object, object]":
+    _check(not arguments, "defaultdict")
+    return collections.defaultdict(None if factory is None else _class_of(factory))
+
+
+def _deque(items: object = (), maxlen: int | None = None) -> "collections.deque[object]":
+    _check(type(items) in (list, tuple), "deque")
+    return collections.deque(items, maxlen)  # type: ignore[call-overload, no-any-return]
+
+
+def _ordered_dict(items: object = ()) -> "collections.OrderedDict[object, object]":
+    _check(type(items) in (list, tuple, dict), "OrderedDict")
+    return collections.OrderedDict(items)  # type: ignore[call-overload, no-any-return]
+
+
+def _fraction(numerator: object, denominator: object = 1) -> fractions.Fraction:
+    # Fraction("1e999999999") would compute that power of ten.
+    if isinstance(numerator, str):
+        _check(re.fullmatch(r"-?\d{1,4000}(/\d{1,4000})?", numerator) is not None and denominator == 1, "Fraction")
+        return fractions.Fraction(numerator)
+    _check(type(numerator) is int and type(denominator) is int, "Fraction")
+    return fractions.Fraction(numerator, denominator)  # type: ignore[arg-type]
+
+
+def _array_class(named: object) -> type:
+    import numpy
+
+    cls = _class_of(named)
+    _check(issubclass(cls, numpy.ndarray), "_reconstruct")
+    return cls
+
+
+# The builders of numpy are called for every array, so each is made once, with what it needs bound.
+
+
+def _reconstruct_guard() -> Guard:
+    from numpy import ndarray
+
+    def reconstruct(named: object, shape: object, code: object) -> object:
+        # Every writer makes an empty array here; shape and bytes come with BUILD, where numpy compares them.
+        _check(shape == (0,) and code in (b"b", "b"), "_reconstruct")
+        return ndarray.__new__(_array_class(named), (0,), "b")
+
+    return Guard(reconstruct)
+
+
+def _scalar_guard() -> Guard:
+    from numpy import dtype
+
+    scalar = _numpy("multiarray").scalar
+
+    def build(kind: object, data: object = b"") -> object:
+        _check(isinstance(kind, dtype) and not kind.hasobject, "scalar")
+        if isinstance(data, str):  # a Python 2 writer
+            data = data.encode("latin-1")
+        return scalar(kind, data)
+
+    return Guard(build)
+
+
+def _frombuffer_guard() -> Guard:
+    from numpy import dtype
+
+    frombuffer = _numpy("numeric")._frombuffer
+
+    def build(data: object, kind: object, shape: object, order: object, *axes: object) -> object:
+        _check(isinstance(data, (bytes, bytearray)) and isinstance(kind, dtype) and not kind.hasobject, "_frombuffer")
+        return frombuffer(data, kind, shape, order, *axes)
+
+    return Guard(build)
+
+
+def _dtype_guard() -> Guard:
+    from numpy import dtype
+
+    def build(spec: object, align: object = False, copy: object = True) -> object:
+        # A copy, always: BUILD on one of numpy's own dtypes would change it for the whole process.
+        if isinstance(spec, Guard):
+            spec = spec.cls  # type: ignore[attr-defined]
+        _check(isinstance(spec, (str, bytes, type)), "dtype")
+        return dtype(spec, bool(align), True)  # type: ignore[call-overload]
+
+    return Guard(build)
+
+
+def _masked_guard() -> Guard:
+    from numpy.ma import MaskedArray, core
+
+    def build(named: object, base: object, shape: object, code: object) -> object:
+        cls = _class_of(named)
+        _check(shape == (0,) and code in (b"b", "b") and issubclass(cls, MaskedArray), "_mareconstruct")
+        return core._mareconstruct(cls, _array_class(base), (0,), "b")  # type: ignore[attr-defined]
+
+    return Guard(build)
+
+
+def _numpy(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"numpy._core.{module}")
+    except ModuleNotFoundError:  # NumPy 1
+        return importlib.import_module(f"numpy.core.{module}")
+
+
+def _numpy_class(name: str) -> Callable[[], Guard]:
+    def find() -> Guard:
+        import numpy
+
+        return Guard(None, getattr(numpy, name))
+
+    return find
+
+
+def _masked_class() -> Guard:
+    from numpy.ma import MaskedArray
+
+    return Guard(None, MaskedArray)
+
+
+def _guarded(build: Callable[..., object]) -> Callable[[], Guard]:
+    return lambda: Guard(build)
+
+
+GUARDS: dict[tuple[str, str], Callable[[], Guard]] = {
+    ("builtins", "set"): lambda: Guard(_set, set),
+    ("builtins", "frozenset"): lambda: Guard(_frozenset, frozenset),
+    ("builtins", "bytearray"): lambda: Guard(_bytearray, bytearray),
+    ("builtins", "bytes"): lambda: Guard(_bytes, bytes),
+    ("builtins", "object"): lambda: Guard(None, object),
+    ("builtins", "list"): lambda: Guard(None, list),
+    ("builtins", "tuple"): lambda: Guard(None, tuple),
+    ("builtins", "dict"): lambda: Guard(None, dict),
+    ("builtins", "str"): lambda: Guard(None, str),
+    ("builtins", "int"): lambda: Guard(None, int),
+    ("builtins", "float"): lambda: Guard(None, float),
+    ("builtins", "bool"): lambda: Guard(None, bool),
+    ("_codecs", "encode"): _guarded(_encode),
+    ("copyreg", "_reconstructor"): _guarded(_reconstructor),
+    ("collections", "defaultdict"): _guarded(_defaultdict),
+    ("collections", "deque"): _guarded(_deque),
+    ("collections", "OrderedDict"): _guarded(_ordered_dict),
+    ("fractions", "Fraction"): _guarded(_fraction),
+    ("numpy", "ndarray"): _numpy_class("ndarray"),
+    ("numpy", "matrix"): _numpy_class("matrix"),
+    ("numpy.matrixlib.defmatrix", "matrix"): _numpy_class("matrix"),
+    ("numpy", "dtype"): _dtype_guard,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct_guard,
+    ("numpy.core.multiarray", "scalar"): _scalar_guard,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer_guard,
+    ("numpy.ma.core", "_mareconstruct"): _masked_guard,
+    ("numpy.ma.core", "MaskedArray"): _masked_class,
+    ("numpy.ma", "MaskedArray"): _masked_class,
+}
+
+LARGE = 64 << 10
+"""Bytes of a stream from which on the garbage collector is paused while it is read."""
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Pause the collector: it would walk thousands of new lists again and again, and find nothing."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+_FUNCTIONS = (type(_check), type(len))  # written in Python, built in
+
+
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
+_PYTHON_2_NAMES = {"xrange": "range", "unicode": "str", "long": "int"}
+
+
+def _canonical(module: str, name: str) -> tuple[str, str]:
+    """Today's name of a global: Python 3 renamed modules, NumPy 2 moved numpy.core to numpy._core."""
+    if module.startswith("numpy._core"):
+        return "numpy.core" + module[11:], name
+    if module in _PYTHON_2:
+        return _PYTHON_2[module], _PYTHON_2_NAMES.get(name, name)
+    return module, name
+
+
+class Rule:
+    """What values may name: the safe globals, and what the caller adds.
+
+    Parameters
+    ----------
+    allow : iterable of str or "*", default ()
+        Packages ("mypkg"), modules ("mypkg.types") or single names ("mypkg.types.Thing"). "*" admits
+        everything: pickle's own behaviour, for data that the program itself wrote.
+
+    Raises
+    ------
+    TypeError
+        If `allow` is a text other than "*" (a list was meant).
+    """
+
+    def __init__(self, allow: Allowed = ()) -> None:
+        if isinstance(allow, str) and allow != ANYTHING:
+            raise TypeError(f'allow={allow!r}: give a list, allow=["{allow}"], or "*" for everything')
+        self.anything = allow == ANYTHING
+        self.allow = ANYTHING if self.anything else tuple(allow)
+        self._found: dict[tuple[str, str], object] = {}
+        self._writable: dict[type, bool] = {}
+
+    def dumps(self, value: object) -> bytes:
+        """Pickle stream of a value, protocol 5.
+
+        Raises
+        ------
+        EncodeError, ForbiddenGlobalError
+        """
+        try:
+            if self.anything:
+                return pickle.dumps(value, PROTOCOL)
+            buffer = io.BytesIO()
+            _Writer(buffer, self).dump(value)
+            return buffer.getvalue()
+        except CodecError:
+            raise
+        except (pickle.PicklingError, TypeError, AttributeError, RecursionError, MemoryError) as err:
+            raise EncodeError(type(value).__qualname__, f"{type(err).__name__}: {err}") from err
+
+    def loads(self, key: str, stream: bytes) -> object:
+        """Value of a pickle stream; `key` is for the error.
+
+        Raises
+        ------
+        ForbiddenGlobalError, CorruptEntryError
+        """
+        if self.anything:
+            return pickle.loads(stream)
+        try:
+            if len(stream) < LARGE:
+                return self.unpickle(io.BytesIO(stream))
+            with no_garbage_collection():
+                return self.unpickle(io.BytesIO(stream))
+        except (CodecError, ImportError):
+            raise
+        except Exception as err:
+            raise CorruptEntryError(key, f"its pickle fails with {type(err).__name__}: {err}") from err
+
+    def unpickle(self, file: "io.BytesIO | io.BufferedReader", encoding: str = "ASCII") -> object:
+        """Value of the pickle in `file`; errors as they come."""
+        reader = _Reader(file, self, encoding)
+        try:
+            return reader.load()
+        finally:
+            reader.check_classes()
+
+    def find(self, module: str, name: str) -> object:
+        """The global that a stream names, or its guard.
+
+        Raises
+        ------
+        ForbiddenGlobalError
+        """
+        canonical = _canonical(module, name)
+        try:
+            return self._found[canonical]
+        except KeyError:
+            pass
+        if self.anything:
+            found = _resolve(*canonical)
+        elif canonical in GUARDS:
+            found = GUARDS[canonical]()
+        elif canonical[1] in CLASSES.get(canonical[0], ()):
+            found = _resolve(*canonical)
+        elif self._added(module, name):
+            found = _resolve(module, name)
+            if not self._defined_inside(found):
+                raise ForbiddenGlobalError(module, name)
+        else:
+            raise ForbiddenGlobalError(module, name)
+        self._found[canonical] = found
+        return found
+
+    def admits(self, module: str, name: str) -> bool:
+        """Whether a stream may name this global."""
+        canonical = _canonical(module, name)
+        known = canonical in GUARDS or name in CLASSES.get(module, ())
+        return known or self._added(module, name)
+
+    def _added(self, module: str, name: str) -> bool:
+        path = f"{module}.{name}"
+        return any(path == entry or path.startswith(entry + ".") for entry in self.allow)
+
+    def _defined_inside(self, found: object) -> bool:
+        home = getattr(found, "__module__", None)
+        return callable(found) and isinstance(home, str) and self._added(home, getattr(found, "__qualname__", ""))
+
+
+def _resolve(module: str, name: str) -> object:
+    found: object = importlib.import_module(module)
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise AttributeError(f"module {module!r} has no {name!r}; was it renamed since the value was stored?") from None
+    return found
+
+
+class _Reader(pickle.Unpickler):
+    """Unpickler under a rule; remembers the Python-level classes that it hands out."""
+
+    def __init__(self, file: "io.BytesIO | io.BufferedReader", rule: Rule, encoding: str) -> None:
+        super().__init__(file, encoding=encoding)
+        self._rule = rule
+        self._handed_out: dict[type, dict[str, object]] | None = None
+
+    def find_class(self, module: str, name: str) -> object:
+        found = self._rule.find(module, name)
+        if isinstance(found, type) and found.__flags__ & _HEAP_TYPE and not self._rule._added(module, name):
+            self._handed_out = self._handed_out or {}
+            self._handed_out.setdefault(found, dict(vars(found)))
+        return found
+
+    def check_classes(self) -> None:
+        """Undo and report what the stream did to classes that it only named."""
+        for cls, before in (self._handed_out or {}).items():
+            now = dict(vars(cls))
+            if len(now) == len(before) and all(now.get(name) is value for name, value in before.items()):
+                continue
+            for name in now.keys() - before.keys():
+                delattr(cls, name)
+            for name, value in before.items():
+                if now.get(name) is not value:
+                    setattr(cls, name, value)
+            raise ForbiddenGlobalError(cls.__module__, cls.__qualname__)
+
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
+
+
+class _Writer(pickle.Pickler):
+    """Pickler that refuses what the rule could not read back."""
+
+    def __init__(self, buffer: io.BytesIO, rule: Rule) -> None:
+        super().__init__(buffer, PROTOCOL)
+        self._rule = rule
+        self._builders: set[type] = set()
+
+    def reducer_override(self, value: object) -> object:
+        # Called for all but the simplest builtin types: first for an instance, then for what builds it.
+        cls = type(value)
+        if issubclass(cls, type) and not _is_dtype(cls):
+            self._check_builder(value)  # type: ignore[arg-type]
+        elif cls in _FUNCTIONS:
+            self._check_function(value)
+        else:
+            self._check_instance(cls)
+            self._builders.add(cls)
+            if cls is collections.defaultdict and isinstance(value.default_factory, type):  # type: ignore[attr-defined]
+                self._builders.add(value.default_factory)  # type: ignore[attr-defined]
+        return NotImplemented
+
+    def _check_builder(self, cls: type) -> None:
+        module, name = cls.__module__, cls.__qualname__
+        if not self._rule.admits(module, name):
+            raise ForbiddenGlobalError(module, name, "write")
+        if not (self._rule._added(module, name) or any(issubclass(made, cls) for made in self._builders)):
+            raise EncodeError("type", f"{module}.{name} is a class, and values are data; store its name instead")
+
+    def _check_function(self, function: object) -> None:
+        module, name = getattr(function, "__module__", None) or "", function.__qualname__  # type: ignore[attr-defined]
+        if not self._rule.admits(module, name):
+            raise ForbiddenGlobalError(module, name, "write")
+
+    def _check_instance(self, cls: type) -> None:
+        writable = self._rule._writable.get(cls)
+        if writable is None:
+            scalar = "numpy" in sys.modules and issubclass(cls, sys.modules["numpy"].generic)
+            writable = scalar or _is_dtype(cls) or self._rule.admits(cls.__module__, cls.__qualname__)
+            writable = writable or cls in (type(Ellipsis), type(NotImplemented), pickle.PickleBuffer)
+            self._rule._writable[cls] = writable
+        if not writable:
+            raise ForbiddenGlobalError(cls.__module__, cls.__qualname__, "write")
+
+
+def _is_dtype(cls: type) -> bool:
+    return cls.__module__ == "numpy.dtypes" or cls.__qualname__ == "dtype" and cls.__module__ == "numpy"

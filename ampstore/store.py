@@ -1,0 +1,487 @@
+"""A store: text keys to Python values, durable, compressed, safe, for many processes at once.
+
+    set     value --codec--> blob            outside the lock
+                  --backend-> row            one transaction, skipped where nothing would change
+    get     key --backend-> row --codec--> value, a fresh object every time
+    iterate ids up to the last one at the start, a chunk of rows per read
+"""
+
+import contextlib
+import os
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+from ampstore import schema
+from ampstore.backend import Durability, Row, SQLite
+from ampstore.codec import Allowed, Blob, Codec
+from ampstore.errors import (
+    CodecError,
+    CorruptEntryError,
+    EntryTooLargeError,
+    InvalidKeyError,
+    KeyTypeError,
+    MissingStoreError,
+    NotAStoreError,
+    OutdatedStoreError,
+)
+
+Flag = Literal["r", "w", "c", "n"]
+
+BATCH_ROWS = 1000
+BATCH_BYTES = 32 << 20
+
+
+class Damage(NamedTuple):
+    """One damaged thing in a store.
+
+    Attributes
+    ----------
+    key : str
+        The entry, "" if it is the file as a whole.
+    reason : str
+        What is wrong.
+    """
+
+    key: str
+    reason: str
+
+
+class Stats(NamedTuple):
+    """Sizes of a store.
+
+    Attributes
+    ----------
+    entries : int
+    size : int
+        Bytes of all values before compression.
+    stored : int
+        Bytes of all payloads.
+    disk : int
+        Bytes of the file and its WAL.
+    codecs : dict of str to int
+        Entries by codec.
+    """
+
+    entries: int
+    size: int
+    stored: int
+    disk: int
+    codecs: dict[str, int]
+
+
+class Store(MutableMapping[str, object]):
+    """A mapping of text keys to Python values in one SQLite file.
+
+    Every set is durable when it returns (see `durability`), every get makes fresh objects. Any
+    number of threads and processes may use one store at once; a Store pickles as its location, and
+    works on after fork.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    flag : {"c", "w", "r", "n"}
+        As in shelve: create if missing, must exist, read-only, start empty.
+    allow : iterable of str or "*"
+        Packages or "module.Class" that values may name besides the safe ones.
+    timeout : float
+        Longest wait for other writers, seconds; then BusyError.
+    durability : {"normal", "full"}
+        "normal" survives any crash of the process, and after a power cut is as it was at some
+        moment of the last seconds; "full" loses nothing then either, for one fsync per commit.
+    level : int
+        zstd level.
+    cache : int
+        Bytes of decompressed values kept in memory. An entry is used from there only while the
+        store still has its checksum, so writes of other processes are seen at once. 0 turns it off.
+
+    Raises
+    ------
+    MissingStoreError, NotAStoreError, NewerStoreError, OutdatedStoreError, DamagedStoreError,
+    AccessError, BusyError
+        Each is also the builtin that shelve raises for it (OSError, PermissionError, TimeoutError).
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        flag: Flag = "c",
+        *,
+        allow: Allowed = (),
+        timeout: float = 30.0,
+        durability: Durability = "normal",
+        level: int = 3,
+        cache: int = 0,
+    ) -> None:
+        if flag not in ("r", "w", "c", "n"):
+            raise ValueError(f"flag must be 'r', 'w', 'c' or 'n', not {flag!r}")
+        if durability not in ("normal", "full"):
+            raise ValueError(f"durability must be 'normal' or 'full', not {durability!r}")
+        self.path = Path(os.path.abspath(path))
+        self.flag: Flag = flag
+        self.codec = Codec(allow, level)
+        self._options = {"timeout": timeout, "durability": durability, "level": level, "cache": cache}
+        self._backend = _open_backend(self.path, flag, timeout, durability)
+        self._cache = _Streams(cache)
+        if flag == "n":
+            self.clear()
+
+    @property
+    def readonly(self) -> bool:
+        """Whether writes are refused."""
+        return self._backend.readonly
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {self.flag!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        flag = "c" if self.flag == "n" else self.flag
+        return _reopen, (str(self.path), flag, self.codec.rule.allow, self._options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store for all threads; everything is stored already. Closing twice is fine."""
+        self._backend.close()
+
+    # -- one entry -----------------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> object:
+        if self._cache.most:
+            return self._get_through_cache(key)
+        row = self._backend.fetch(key) if isinstance(key, str) else None
+        if row is None:
+            raise KeyError(key)
+        return self.codec.decode(key, *row)
+
+    def _get_through_cache(self, key: str) -> object:
+        if (kept := self._cache.get(key)) and kept[0] == self._backend.checksum(key):
+            return self.codec.rule.loads(key, kept[1])
+        row = self._backend.fetch(key) if isinstance(key, str) else None
+        if row is None:
+            raise KeyError(key)
+        stream = self.codec.unpack(key, *row)
+        self._cache.put(key, row[2], stream)
+        return self.codec.rule.loads(key, stream)
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self._backend.put(self._row(key, self.codec.encode(value)))
+
+    def __delitem__(self, key: str) -> None:
+        if not isinstance(key, str) or not self._backend.delete(key):
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._backend.contains(key)
+
+    def __len__(self) -> int:
+        return self._backend.count()
+
+    def _row(self, key: str, blob: Blob) -> Row:
+        _check_key(key)
+        if len(blob.payload) + len(key) > self._backend.largest:
+            raise EntryTooLargeError(len(blob.payload), self._backend.largest)
+        return Row(key, blob.codec, blob.kind, blob.size, blob.checksum, time.time(), blob.payload)
+
+    # -- many entries --------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[str]:
+        last, after = self._backend.last_id(), 0
+        while chunk := self._backend.keys(after, last):
+            after = chunk[-1][0]
+            for _, key in chunk:
+                yield key
+
+    def keys(self) -> KeysView[str]:
+        """View of the keys in order of insertion; iterates in constant memory while others write."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[object]:
+        """View of the values in order of insertion."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, object]:
+        """View of the pairs in order of insertion."""
+        return _Items(self)
+
+    def _pairs(self) -> Iterator[tuple[str, object]]:
+        for _, key, *blob in self._rows():
+            yield key, self.codec.decode(key, *blob)
+
+    def _rows(self) -> Iterator[tuple[int, str, str, int, bytes, bytes]]:
+        last, after = self._backend.last_id(), 0
+        while chunk := self._backend.rows(after, last):
+            after = chunk[-1][0]
+            yield from chunk
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, object]:
+        """Values of those keys that are there, in the order of the keys; one query per 256."""
+        wanted = list(dict.fromkeys(keys))
+        found = {row[0]: self.codec.decode(*row) for row in self._backend.fetch_many(wanted)}
+        return {key: found[key] for key in wanted if key in found}
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that are not there, in their order; reads no payload."""
+        wanted = list(dict.fromkeys(keys))
+        known = self._backend.known(wanted)
+        return [key for key in wanted if key not in known]
+
+    def put_many(self, items: "Mapping[str, object] | Iterable[tuple[str, object]]") -> int:
+        """Store many values, at most 1000 or 32 MB to a transaction.
+
+        Parameters
+        ----------
+        items : mapping or iterable of (key, value)
+            Taken lazily: a generator is never held as a whole.
+
+        Returns
+        -------
+        int
+            Number of pairs. If a pair is refused, earlier transactions are stored, its own is not.
+        """
+        pairs = items.items() if isinstance(items, Mapping) else items
+        return self.put_blobs((key, self.codec.encode(value)) for key, value in pairs)
+
+    def put_blobs(self, blobs: Iterable[tuple[str, Blob]]) -> int:
+        """`put_many` for values that are encoded already."""
+        count, rows, size = 0, list[Row](), 0
+        for key, blob in blobs:
+            rows.append(self._row(key, blob))
+            size += len(blob.payload)
+            count += 1
+            if len(rows) >= BATCH_ROWS or size >= BATCH_BYTES:
+                self._backend.put_rows(rows)
+                rows, size = [], 0
+        if rows:
+            self._backend.put_rows(rows)
+        return count
+
+    def update(self, other: object = (), /, **more: object) -> None:  # type: ignore[override]
+        """As dict.update, by `put_many`."""
+        self.put_many(other)  # type: ignore[arg-type]
+        self.put_many(more)
+
+    def clear(self) -> None:
+        """Delete all entries."""
+        self._backend.clear()
+
+    def pop(self, key: str, *default: object) -> object:  # type: ignore[override]
+        """Remove an entry and return its value; no other process can change it in between."""
+        with self.batch():
+            try:
+                value = self[key]
+            except KeyError:
+                if default:
+                    return default[0]
+                raise
+            del self[key]
+        return value
+
+    def popitem(self) -> tuple[str, object]:
+        """Remove and return the last entry, as dict does."""
+        with self.batch():
+            rows = self._backend.rows(self._backend.last_id() - 1, self._backend.last_id())
+            if not rows:
+                raise KeyError("popitem(): the store is empty")
+            _, key, *blob = rows[0]
+            value = self.codec.decode(key, *blob)
+            del self[key]
+        return key, value
+
+    def setdefault(self, key: str, default: object = None) -> object:
+        """Value of a key, storing `default` first if there is none; atomic among processes."""
+        with self.batch():
+            if key not in self:
+                self[key] = default
+            return self[key]
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[Self]:
+        """One transaction: all of the block is stored, or nothing if it raises.
+
+        Other writers wait meanwhile (readers do not), so compute first and store inside. Batches
+        nest: an inner one that raises takes back only its own part.
+        """
+        with self._backend.transaction():
+            yield self
+
+    # -- care ----------------------------------------------------------------------------------
+
+    def read_blob(self, key: str) -> tuple[str, int, bytes, bytes] | None:
+        """codec, size, checksum and payload of an entry as they are stored, None if it is not there."""
+        return self._backend.fetch(key)
+
+    def listing(self, prefix: str = "") -> Iterator[tuple[str, str, int, int, str, float]]:
+        """key, kind, bytes, stored bytes, codec and time of writing, sorted by key; reads no payload."""
+        for row in self._backend.listing(prefix):
+            if not row[0].startswith(prefix):
+                return
+            yield row
+
+    def info(self) -> dict[str, str]:
+        """Facts about the store: its id, who made it, its format."""
+        return {**self._backend.info(), "format": self._backend.revision() or ""}
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact about the store."""
+        self._backend.info_put(name, value)
+
+    def noted(self, name: str) -> str | None:
+        """A fact about the store, None if it was never noted."""
+        return self._backend.info_get(name)
+
+    def stats(self) -> Stats:
+        """Number of entries and their sizes."""
+        kinds = self._backend.kinds()
+        entries, size, stored = (sum(kind[n] for kind in kinds) for n in (1, 2, 3))
+        return Stats(entries, size, stored, self._backend.stored_bytes(), {kind[0]: kind[1] for kind in kinds})
+
+    def verify(self) -> Iterator[Damage]:
+        """Everything that is damaged, found by reading all of it: pages, checksums, pickles."""
+        for reason in self._backend.integrity():
+            yield Damage("", reason)
+        try:
+            for _, key, *blob in self._rows():
+                try:
+                    self.codec.rule.loads(key, self.codec.check(key, *blob))
+                except CodecError as err:
+                    yield Damage(key, err.reason if isinstance(err, CorruptEntryError) else str(err))
+        except OSError as err:
+            yield Damage("", str(err))
+
+    def backup(self, destination: str | os.PathLike[str]) -> Path:
+        """Copy the store as it is now into a new file, verified, while others go on writing.
+
+        Parameters
+        ----------
+        destination : str or path-like
+            A name that is free.
+
+        Raises
+        ------
+        FileExistsError
+            If it is not.
+        """
+        target = Path(os.path.abspath(destination))
+        if target.exists():
+            raise FileExistsError(f"{target} exists; a backup never overwrites, choose another name")
+        partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.new")
+        try:
+            self._backend.copy_to(partial)
+            with Store(partial, "w", allow="*") as copy:
+                # Checksums, not pickles: a backup keeps what this handle may not read.
+                damage = [*copy._backend.integrity(), *copy._damaged_payloads()]
+                if damage and not list(self._damaged_payloads()):
+                    raise CorruptEntryError(str(target), f"the copy is damaged: {damage[0]}")
+            os.link(partial, target)
+        finally:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{partial}{suffix}")
+        return target
+
+    def _damaged_payloads(self) -> Iterator[str]:
+        for _, key, *blob in self._rows():
+            try:
+                self.codec.check(key, *blob)
+            except CorruptEntryError as err:
+                yield str(err)
+
+    def compact(self) -> tuple[int, int]:
+        """Give free space back to the file system; bytes on disk before and after."""
+        before = self._backend.stored_bytes()
+        self._backend.compact()
+        return before, self._backend.stored_bytes()
+
+    def sync(self) -> None:
+        """Put every write so far on the disk, whatever the durability."""
+        if not self.readonly:
+            self._backend.sync()
+
+
+class _Values(ValuesView[object]):
+    _mapping: Store
+
+    def __iter__(self) -> Iterator[object]:
+        return (value for _, value in self._mapping._pairs())
+
+
+class _Items(ItemsView[str, object]):
+    _mapping: Store
+
+    def __iter__(self) -> Iterator[tuple[str, object]]:
+        return self._mapping._pairs()
+
+
+class _Streams:
+    """Pickle streams of the entries read last, with their checksums; bounded in bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._size = 0
+        self._kept: OrderedDict[str, tuple[bytes, bytes]] = OrderedDict()
+
+    def get(self, key: str) -> tuple[bytes, bytes] | None:
+        kept = self._kept.get(key)
+        if kept:
+            with contextlib.suppress(KeyError):  # another thread evicted it just now
+                self._kept.move_to_end(key)
+        return kept
+
+    def put(self, key: str, checksum: bytes, stream: bytes) -> None:
+        if len(stream) > self.most // 4:
+            return
+        before = self._kept.pop(key, None)
+        self._size += len(stream) - (len(before[1]) if before else 0)
+        self._kept[key] = (checksum, stream)
+        while self._size > self.most and self._kept:
+            self._size -= len(self._kept.popitem(last=False)[1][1])
+
+
+def _check_key(key: str) -> None:
+    if not isinstance(key, str):
+        raise KeyTypeError(key)
+    try:
+        key.encode()
+    except UnicodeEncodeError as err:
+        raise InvalidKeyError(key, "it has half of a surrogate pair, which no text file can hold") from err
+
+
+def _open_backend(path: Path, flag: Flag, timeout: float, durability: Durability) -> SQLite:
+    """Backend of an existing or new store at HEAD."""
+    if flag in ("c", "n"):
+        schema.create(path, timeout)
+    elif not path.is_file():
+        if path.exists():
+            raise NotAStoreError(str(path), schema.not_a_file(path))
+        raise MissingStoreError(str(path), f"there is no store here, and flag {flag!r} does not create one; 'c' does")
+    backend = SQLite(path, readonly=flag == "r", timeout=timeout, durability=durability)
+    try:
+        if not _at_head(backend):
+            if backend.readonly:
+                raise OutdatedStoreError(str(path))
+            schema.upgrade(path, timeout)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
+
+
+def _at_head(backend: SQLite) -> bool:
+    revision = backend.revision()
+    if revision == schema.KNOWN[-1]:
+        return True
+    needs = backend.info_get("needs") if revision else None
+    return schema.check(str(backend.path), revision, needs)
+
+
+def _reopen(path: str, flag: Flag, allow: Allowed, options: dict[str, object]) -> Store:
+    return Store(path, flag, allow=allow, **options)  # type: ignore[arg-type]
