@@ -135,6 +135,16 @@ class Store(MutableMapping[str, object]):
         """Whether writes are refused."""
         return self._backend.readonly
 
+    @property
+    def timeout(self) -> float:
+        """Longest wait for other writers, seconds."""
+        return self._backend.timeout
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._backend.closed
+
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}, {self.flag!r})"
 
@@ -163,7 +173,7 @@ class Store(MutableMapping[str, object]):
         return self.codec.decode(key, *row)
 
     def _get_through_cache(self, key: str) -> object:
-        if (kept := self._cache.get(key)) and kept[0] == self._backend.checksum(key):
+        if (kept := self._cache.get(key)) and (head := self._backend.head(key)) and kept[0] == head[0]:
             return self.codec.rule.loads(key, kept[1])
         row = self._backend.fetch(key) if isinstance(key, str) else None
         if row is None:
@@ -266,6 +276,8 @@ class Store(MutableMapping[str, object]):
 
     def update(self, other: object = (), /, **more: object) -> None:  # type: ignore[override]
         """As dict.update, by `put_many`."""
+        if not isinstance(other, Mapping) and hasattr(other, "keys"):
+            other = {key: other[key] for key in other.keys()}  # type: ignore[index]
         self.put_many(other)  # type: ignore[arg-type]
         self.put_many(more)
 
@@ -318,6 +330,10 @@ class Store(MutableMapping[str, object]):
     def read_blob(self, key: str) -> tuple[str, int, bytes, bytes] | None:
         """codec, size, checksum and payload of an entry as they are stored, None if it is not there."""
         return self._backend.fetch(key)
+
+    def head(self, key: str) -> tuple[bytes, float] | None:
+        """Checksum and time of writing (seconds since 1970) of an entry, None if it is not there."""
+        return self._backend.head(key)
 
     def listing(self, prefix: str = "") -> Iterator[tuple[str, str, int, int, str, float]]:
         """key, kind, bytes, stored bytes, codec and time of writing, sorted by key; reads no payload."""

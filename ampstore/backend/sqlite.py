@@ -116,6 +116,8 @@ class SQLite:
     ----------
     largest : int
         Bytes that one payload may have.
+    closed : bool
+        Whether `close` was called.
     """
 
     def __init__(self, path: Path, *, readonly: bool, timeout: float, durability: Durability) -> None:
@@ -126,7 +128,7 @@ class SQLite:
         self.sql: Statements = for_sqlite()
         self.largest = 1_000_000_000
         self._wal = f"{path}-wal"
-        self._closed = False
+        self.closed = False
         self._local = _PerThread()
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
@@ -140,7 +142,7 @@ class SQLite:
         return self._local.connection or self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        if self._closed:
+        if self.closed:
             raise ClosedError(str(self.path))
         with self._translated():
             connection = self._open()
@@ -177,7 +179,7 @@ class SQLite:
 
     def close(self) -> None:
         """Close the connections of all threads. Closing twice is fine."""
-        self._closed = True
+        self.closed = True
         with self._lock:
             _close_all(self._connections)
         self._local.connection = None
@@ -260,10 +262,10 @@ class SQLite:
         rows = self._read(self.sql.fetch, (key,))
         return rows[0] if rows else None  # type: ignore[return-value]
 
-    def checksum(self, key: str) -> bytes | None:
-        """Checksum of an entry, without its payload."""
-        rows = self._read(self.sql.checksum, (key,))
-        return rows[0][0] if rows else None  # type: ignore[return-value]
+    def head(self, key: str) -> tuple[bytes, float] | None:
+        """Checksum and time of writing of an entry, without its payload."""
+        rows = self._read(self.sql.head, (key,))
+        return rows[0] if rows else None  # type: ignore[return-value]
 
     def contains(self, key: str) -> bool:
         """Whether there is an entry, without its payload."""
@@ -438,18 +440,10 @@ class SQLite:
                 connection.execute(f"PRAGMA busy_timeout={int(1000 * self.timeout)}")
 
     def sync(self) -> None:
-        """Put every commit so far on the disk."""
-        for name in (self._wal, os.path.dirname(self._wal)):
-            try:
-                descriptor = os.open(name, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(descriptor)
-            except OSError as err:
-                raise StorageError(str(self.path), f"fsync failed: {err.strerror}") from err
-            finally:
-                os.close(descriptor)
+        """Put every commit so far on the disk: by a checkpoint, or by syncing the WAL beside readers."""
+        if self.in_transaction or not self.checkpoint(0.05):
+            for name in (self._wal, os.path.dirname(self._wal)):
+                _sync_file(name)
 
     def compact(self) -> None:
         """Rewrite the file without its free pages, and empty the WAL."""
@@ -505,7 +499,7 @@ class SQLite:
     def _translate(self, err: sqlite3.Error) -> Exception:
         """Our error for one of SQLite's; the only place that knows its codes."""
         location = str(self.path)
-        if isinstance(err, sqlite3.ProgrammingError) and self._closed:
+        if isinstance(err, sqlite3.ProgrammingError) and self.closed:
             return ClosedError(location)
         code = getattr(err, "sqlite_errorcode", None)
         if code is None:
@@ -527,6 +521,18 @@ class SQLite:
             f"cannot be opened; this user needs read{'' if self.readonly else ' and write'} permission for the file "
             "and its directory (a crashed writer's WAL is recovered there)"
         )
+
+
+def _sync_file(name: str) -> None:
+    # Never the main file: closing any descriptor of it drops the locks that SQLite has on it.
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as err:
+            raise StorageError(name, f"fsync failed: {err.strerror}") from err
+        finally:
+            os.close(descriptor)
 
 
 _alive: "weakref.WeakSet[SQLite]" = weakref.WeakSet()

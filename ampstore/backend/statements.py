@@ -28,7 +28,7 @@ class Statements(NamedTuple):
     """SQL text of one dialect. Parameters are positional, in the order that each comment gives."""
 
     fetch: str  # key -> codec, size, checksum, payload
-    checksum: str  # key -> checksum
+    head: str  # key -> checksum, written_at
     contains: str  # key -> 1
     count: str  # -> number
     last_id: str  # -> id or NULL
@@ -68,7 +68,7 @@ def _statements(text: _Compile) -> Statements:
     span = and_(entry.c.id > bindparam("after"), entry.c.id <= bindparam("last"))
     return Statements(
         fetch=text(select(*row[1:]).where(key), "key"),
-        checksum=text(select(entry.c.checksum).where(key), "key"),
+        head=text(select(entry.c.checksum, entry.c.written_at).where(key), "key"),
         contains=text(select(literal_column("1")).select_from(entry).where(key), "key"),
         count=text(select(func.count()).select_from(entry)),
         last_id=text(select(func.max(entry.c.id))),

@@ -18,12 +18,12 @@ from zlib import crc32
 
 from ampstore.codec.compress import compress, decompress
 from ampstore.codec.kind import summarise
-from ampstore.codec.legacy import load_legacy
+from ampstore.codec.legacy import dump_legacy, ends_whole, load_legacy
 from ampstore.codec.same import same
 from ampstore.codec.safe import ANYTHING, Allowed, Rule
 from ampstore.errors import CorruptEntryError, EntryTooLargeError
 
-__all__ = ["ANYTHING", "Allowed", "Blob", "Codec", "Rule", "load_legacy", "same", "summarise"]
+__all__ = ["ANYTHING", "Allowed", "Blob", "Codec", "Rule", "dump_legacy", "ends_whole", "load_legacy", "same", "summarise"]
 
 PICKLE = "pickle5"
 PICKLE_ZSTD = "pickle5+zstd"
@@ -88,6 +88,10 @@ class Codec:
             If its stream is longer than `LARGEST`.
         """
         return self.pack(self.rule.dumps(value), summarise(value))
+
+    def load_legacy(self, key: str, data: bytes) -> object:
+        """Value of one legacy file under the same rule; see `ampstore.codec.load_legacy`."""
+        return load_legacy(key, data, self.rule)
 
     def pack(self, stream: bytes, kind: str) -> Blob:
         """Blob of a pickle stream that `Rule.dumps` made."""

@@ -6,10 +6,13 @@ a list that holds itself, or one that shares its parts until 300 bytes unfold to
 is no value that Amp ever wrote.
 """
 
+import contextlib
 import io
+import re
 
 from ampstore.codec.opcodes import check_memo
-from ampstore.codec.safe import Rule
+from ampstore.codec.safe import LARGE, Rule, no_garbage_collection
+from ampstore.codec.same import same
 from ampstore.errors import CodecError, LegacyPickleError
 
 _CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
@@ -41,13 +44,29 @@ def load_legacy(key: str, data: bytes, rule: Rule) -> object:
     try:
         check_memo(data)
         # BufferedReader: without peek() the unpickler calls read() once for every opcode.
-        value = rule.unpickle(io.BufferedReader(io.BytesIO(data)), encoding="latin1")  # type: ignore[arg-type]
+        file = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+        with no_garbage_collection() if len(data) > LARGE else contextlib.nullcontext():
+            value = rule.unpickle(file, encoding="latin1")
         _check_tree(value, max(_FEWEST_NODES, 16 * len(data)))
     except CodecError:
         raise
     except Exception as err:
         raise LegacyPickleError(key, f"{type(err).__name__}: {err}") from err
     return value
+
+
+_LAST_LINE = re.compile(rb"(?:\A|\n)[(\)\]}0-2Rabdelostu]*\.\Z")
+
+
+def ends_whole(tail: bytes) -> bool:
+    """Whether the last bytes of a file are surely not those of a torn pickle; cheap, and False if in doubt.
+
+    Every pickle ends with STOP, a full stop. Text pickles are full of those (every float has one),
+    but STOP itself stands behind opcodes only.
+    """
+    if not tail.endswith(b"."):
+        return False
+    return not tail.isascii() or _LAST_LINE.search(tail) is not None
 
 
 def _check_tree(value: object, most: int) -> None:
@@ -70,3 +89,33 @@ def _check_tree(value: object, most: int) -> None:
             if nodes > most or depth > _DEEPEST:
                 raise ValueError("it holds itself, or unfolds without end")
         level = below
+
+
+WRITTEN_PROTOCOL = 2  # the highest that Amp on Python 2 reads
+
+
+def dump_legacy(value: object, rule: Rule) -> bytes:
+    """Pickle that Amp reads on Python 2 and 3 and on NumPy 1 and 2.
+
+    Raises
+    ------
+    EncodeError, ForbiddenGlobalError
+        As `Codec.encode`.
+    LegacyPickleError
+        If the value is none that `load_legacy` would give back.
+    """
+    data = rule.dumps(value, WRITTEN_PROTOCOL)
+    # NumPy 2 names numpy._core, which NumPy before 1.26 does not have. The name might also stand in
+    # a text of the value, which would then be changed: so the result is read back and compared.
+    renamed = data.replace(b"cnumpy._core.", b"cnumpy.core.")
+    if renamed == data or not _reads_as(value, renamed, rule):
+        renamed = data
+    _check_tree(value, max(_FEWEST_NODES, 16 * len(data)))
+    return renamed
+
+
+def _reads_as(value: object, data: bytes, rule: Rule) -> bool:
+    try:
+        return same(value, load_legacy("", data, rule))
+    except CodecError:
+        return False

@@ -349,8 +349,8 @@ class Rule:
         self._found: dict[tuple[str, str], object] = {}
         self._writable: dict[type, bool] = {}
 
-    def dumps(self, value: object) -> bytes:
-        """Pickle stream of a value, protocol 5.
+    def dumps(self, value: object, protocol: int = PROTOCOL) -> bytes:
+        """Pickle stream of a value.
 
         Raises
         ------
@@ -358,9 +358,9 @@ class Rule:
         """
         try:
             if self.anything:
-                return pickle.dumps(value, PROTOCOL)
+                return pickle.dumps(value, protocol)
             buffer = io.BytesIO()
-            _Writer(buffer, self).dump(value)
+            _Writer(buffer, self, protocol).dump(value)
             return buffer.getvalue()
         except CodecError:
             raise
@@ -481,10 +481,11 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 class _Writer(pickle.Pickler):
     """Pickler that refuses what the rule could not read back."""
 
-    def __init__(self, buffer: io.BytesIO, rule: Rule) -> None:
-        super().__init__(buffer, PROTOCOL)
+    def __init__(self, buffer: io.BytesIO, rule: Rule, protocol: int) -> None:
+        super().__init__(buffer, protocol)
         self._rule = rule
-        self._builders: set[type] = set()
+        # Before protocol 4 these are built by a call, and reducer_override is not asked about them.
+        self._builders: set[type] = {set, frozenset, bytearray, bytes} if protocol < 4 else set()
 
     def reducer_override(self, value: object) -> object:
         # Called for all but the simplest builtin types: first for an instance, then for what builds it.

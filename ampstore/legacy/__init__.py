@@ -1,0 +1,12 @@
+"""The legacy layout of Amp: `<name>.ampdb/loose/<key>` and `<name>.ampdb/archive.tar.gz`.
+
+Knows directories, tar and names, and no SQL. Nothing that is read here is followed or executed:
+symbolic links, devices and climbing names are reported, pickles go through the rule of the codec.
+"""
+
+from ampstore.legacy.archive import Archive
+from ampstore.legacy.container import Container, LegacyDatabase, container_path
+from ampstore.legacy.loose import Loose, Stamp
+from ampstore.legacy.names import Problem, check_name
+
+__all__ = ["Archive", "Container", "LegacyDatabase", "Loose", "Problem", "Stamp", "check_name", "container_path"]

@@ -1,0 +1,63 @@
+"""Which texts can be the name of a loose file or an archive member, and which files are ours."""
+
+import os
+import secrets
+from typing import NamedTuple
+
+from ampstore.errors import InvalidKeyError
+
+_OURS = ".ampstore-"
+
+
+class Problem(NamedTuple):
+    """Something in a container that holds no entry.
+
+    Attributes
+    ----------
+    name : str
+        Of the file or archive member.
+    where : {"loose", "archive"}
+    reason : str
+    """
+
+    name: str
+    where: str
+    reason: str
+
+
+def reason_against(name: str) -> str:
+    """Why a text cannot name an entry of the legacy layout, "" if it can."""
+    if not name or name in (".", ".."):
+        return "it names no file"
+    if "/" in name:
+        return "it has a slash, and would leave the container"
+    if "\0" in name:
+        return "it has a NUL character"
+    if name.startswith(_OURS):
+        return "it is a temporary file of ampstore"
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return "it has a character that no file name can hold"
+    return f"it has {size} bytes, and file names end at 255" if size > 255 else ""
+
+
+def check_name(key: str) -> None:
+    """Refuse a key that the legacy layout cannot hold.
+
+    Raises
+    ------
+    InvalidKeyError
+    """
+    if reason := reason_against(key):
+        raise InvalidKeyError(key, reason)
+
+
+def temporary_name() -> str:
+    """Name for a file that is not finished; cannot be guessed, and is never taken for an entry."""
+    return f"{_OURS}{secrets.token_hex(8)}.tmp"
+
+
+def is_left_over(name: str) -> bool:
+    """Whether a killed process (ours, or an NFS client) left this file behind."""
+    return name.startswith((_OURS, ".nfs"))
