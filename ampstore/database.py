@@ -301,6 +301,19 @@ class FileDatabase(MutableMapping[str, object]):
             log.warning("%s: %s of %s stays: %s", self.path, problem.name, problem.where, problem.reason)
         return report
 
+    def unfolded(self) -> list[str]:
+        """Keys of loose files and of an archive that is not folded in yet."""
+        found = dict.fromkeys(self._tiers.loose.names())
+        if self._archive_counts(self._existing()):
+            found |= dict.fromkeys(self._tiers.archive.members())
+        return list(found)
+
+    def tiers(self) -> dict[str, int]:
+        """Entries in each tier; a key may be in several."""
+        store = self._existing()
+        loose = sum(1 for _ in self._tiers.loose.names())
+        return {"store": len(store) if store else 0, "loose": loose, "archive": len(self._tiers.archive.members())}
+
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, in every tier, found by reading all of it."""
         if store := self._existing():

@@ -266,14 +266,15 @@ def fold(
             progress(min(done, total), total)
     if not loose:
         settled_archive |= {name for name in shadowed if container.loose.holds_entry(name, codec.rule)}
-    if store is None or not signature or len(settled_archive) < len(container.archive.members()):
+    if store is None or not signature or signature != container.archive.signature():
         return
-    if signature == container.archive.signature():
-        if store.path.parent == container.directory:
-            store.note(FOLDED, signature)
-        if remove and not container.archive.problems():
-            container.archive.remove()
-            report.removed += 1
+    refused = {problem.name for problem in report.left if problem.where == "archive"}
+    open_members = container.archive.members().keys() - settled_archive
+    if open_members <= refused and store.path.parent == container.directory:
+        store.note(FOLDED, signature)
+    if remove and not open_members and not container.archive.problems():
+        container.archive.remove()
+        report.removed += 1
 
 
 def _sources(container: Container, shadowed: set[str], loose: bool) -> Iterator[_Source]:

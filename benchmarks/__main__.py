@@ -18,12 +18,12 @@ NARROWEST = 150  # columns: piped output would be folded at 80
 
 @click.command()
 @click.option("--values", "chosen", metavar="TEXT", multiple=True, help="Only values whose name begins so; repeatable.")
-@click.option("--engine", "engines", multiple=True, type=click.Choice(list(present())), help="Only these and ampstore.")
-@click.option("--entries", type=click.IntRange(2), help="Entries in each store.  [default: 1000 to 12 by size]")
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this beside the two bases; repeatable.")
+@click.option("--entries", type=click.IntRange(2), help="Entries in each store.  [default: 800 to 8 by size]")
 @click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 5; quick 3, full 9]")
 @click.option("--quick", "size", flag_value="quick", help="A third of the entries, 3 rounds.")
 @click.option("--full", "size", flag_value="full", help="Four times the entries, 9 rounds, 48-atom cells too.")
-@click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Where templates of Amp's values come from.")
+@click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Templates of Amp's values.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
@@ -33,7 +33,7 @@ def main(
 ) -> None:  # fmt: skip
     """Time get, contains, keys, items, set, bulk set, overwrite, delete and the first get of a process."""
     size = size or "default"
-    names = [name for name in present() if not engines or name in (*engines, report.AMPSTORE, report.MINIMAL)]
+    names = _engines(engines)
     setting = Setting(names, rounds or ROUNDS[size], directory)
     counts = [(one, entries or max(2, int(one.entries * SHARE[size]))) for one in _selected(corpus, size, chosen)]
     results = _measured(counts, setting)
@@ -42,6 +42,13 @@ def main(
         json_file.write_text(json.dumps(_document(results), indent=1) + "\n")
     if markdown_file:
         markdown_file.write_text(_text(results, names))
+
+
+def _engines(chosen: tuple[str, ...]) -> list[str]:
+    names = list(present())
+    if absent := [name for name in chosen if name not in names]:
+        raise click.UsageError(f"there is no engine {absent[0]!r} here; there are {', '.join(map(repr, names))}")
+    return [name for name in names if not chosen or name in (*chosen, report.AMPSTORE, report.MINIMAL)]
 
 
 def _selected(corpus: Path | None, size: str, chosen: tuple[str, ...]) -> list[Values]:
@@ -82,7 +89,8 @@ def _print(results: list[Result], names: list[str]) -> None:
 def _text(results: list[Result], names: list[str]) -> str:
     parts = [report.markdown(report.engine_sheet(names))]
     for result in results:
-        parts += [*map(report.markdown, report.sheets(result)), "\n".join(report.verdict(result)).replace(":\n", ":\n\n", 1) + "\n"]
+        heading, *lines = report.verdict(result)
+        parts += [*map(report.markdown, report.sheets(result)), heading, "", *lines, ""]
     return "\n".join([*parts, "Machine: " + ", ".join(report.machine().values()) + ".", ""])
 
 

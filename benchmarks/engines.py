@@ -95,10 +95,14 @@ class AmpstoreFull(Ampstore):
 
 class Container(Ampstore):
     name = "FileDatabase"
-    differs = "a container: looks for files of legacy programs at every access"
+    differs = "as ampstore; looks for files of legacy programs at every access; 64 MB cache of decompressed values"
 
     def open(self, path: str) -> None:
+        is_new = not os.listdir(path)
         self.db = import_module("ampstore.database").FileDatabase(f"{path}/values")
+        if is_new:  # it makes its store at the first write, the others when they are opened
+            self.db["first"] = None
+            del self.db["first"]
 
     def put_many(self, pairs: Pairs) -> None:
         self.db.update(dict(pairs))
@@ -301,8 +305,8 @@ class LegacyArchive(LegacyLoose):
     """`archive.tar.gz`: every read decompresses from the start, because gzip has no index."""
 
     name = "legacy archive"
-    differs = "read only; every access scans the tar.gz from the start, so only a few are timed; items not at all"
-    most: ClassVar = {"get": 2, "contains": 2, "keys": 1, "items": 0}
+    differs = "read only; every access scans the tar.gz from the start, so one is timed; items not at all"
+    most: ClassVar = {"get": 1, "contains": 1, "keys": 1, "items": 0}
     readonly = True
 
     def open(self, path: str) -> None:

@@ -25,6 +25,7 @@ AHEAD = "*"
 NOTHING = "-"
 DIFFERS = "what differs"
 DIGITS = 10  # numbers below have two decimals, those above none
+THOUSANDS = 10_000  # ratios above are written as 12k
 
 
 class Sheet(NamedTuple):
@@ -40,8 +41,8 @@ def sheets(result: Result) -> list[Sheet]:
     title = f"{result.values}, {result.entries} entries"
     return [
         _times(f"{title}: µs per entry, median; bytes on disk per entry", result),
-        _relative(f"{title}: times ampstore's cost, median (min-max); {AHEAD} cheaper in every round", result, AMPSTORE),
-        _relative(f"{title}: times the minimal sqlite3 loop's cost, median (min-max)", result, MINIMAL),
+        _relative(f"{title}: times ampstore, median (min-max); {AHEAD} cheaper in every round", result, AMPSTORE),
+        _relative(f"{title}: times the sqlite3 loop, median (min-max)", result, MINIMAL),
     ]
 
 
@@ -133,11 +134,16 @@ def _ratio(found: list[float], mark: bool) -> str:
 
 
 def _short(number: float) -> str:
-    return f"{number:.2f}" if number < DIGITS else f"{number:,.0f}"
+    if number < DIGITS:
+        return f"{number:.2f}"
+    return f"{number:.0f}" if number < THOUSANDS else f"{number / 1000:.0f}k"
 
 
 def _microseconds(seconds: list[float] | None) -> str:
-    return _short(median(seconds) * 1e6) if seconds else NOTHING
+    if not seconds:
+        return NOTHING
+    number = median(seconds) * 1e6
+    return f"{number:.2f}" if number < DIGITS else f"{number:,.0f}"
 
 
 def _version(name: str) -> str:

@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,13 +53,13 @@ class Source(NamedTuple):
 
 def all_values(corpus: Path | None, full: bool) -> list[Values]:
     """Everything that can be timed with the templates of `corpus`."""
-    values = [Values("generic 1 kB", 1000, generic)]
+    values = [Values("generic 1 kB", 800, generic)]
     for atoms in (20, 48) if full else (20,):
         source = load(corpus or default_corpus(), atoms)
         scale = max(1, atoms // 20) ** 2
-        values += [_varied("neighbour lists", source, "neighborlists", 80 // scale)]
-        values += [_varied("fingerprints", source, "fingerprints", 300 // scale)]
-        values += [_varied("derivatives", source, "fingerprint-primes", 10 // scale + 2)]
+        values += [_varied("neighbour lists", source, "neighborlists", 40 // scale)]
+        values += [_varied("fingerprints", source, "fingerprints", 200 // scale)]
+        values += [_varied("derivatives", source, "fingerprint-primes", 4 // scale + 4)]
     return values
 
 
@@ -125,27 +125,27 @@ def load(corpus: Path, atoms: int) -> Source:
         structure), a directory of .ampdb containers, or a .tar.gz of those.
     """
     if (file := corpus / f"atoms{atoms}.pkl.gz").is_file():
-        structures = load_legacy(file.name, gzip.decompress(file.read_bytes()), Rule())
-        return Source(atoms, dict(zip(KINDS, map(list, zip(*structures, strict=True)), strict=True)))  # type: ignore[call-overload]
-    found: dict[str, list[object]] = {kind: [] for kind in KINDS}
+        structures: Any = load_legacy(file.name, gzip.decompress(file.read_bytes()), Rule())
+        return Source(atoms, {kind: [one[index] for one in structures] for index, kind in enumerate(KINDS)})
+    found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     for kind, key, data in _legacy_files(corpus):
         found[kind].append(load_legacy(key, data, Rule()))
     if not all(found.values()):
-        raise FileNotFoundError(f"{corpus} has no legacy containers of all of {', '.join(KINDS)}; see --corpus")
+        raise FileNotFoundError(f"{corpus} has no legacy containers of all of {', '.join(KINDS)}")
     return _of_size(found, atoms)
 
 
-def _of_size(found: dict[str, list[object]], atoms: int) -> Source:
-    sizes = {len(value) for value in found["neighborlists"]}  # type: ignore[arg-type]
+def _of_size(found: dict[str, list[Any]], atoms: int) -> Source:
+    sizes = {len(value) for value in found["neighborlists"]}
     nearest = min(sizes, key=lambda size: (abs(size - atoms), size))
     chosen = {kind: [value for value in found[kind] if _atoms(value) == nearest] for kind in KINDS}
     return Source(nearest, {kind: values[:TEMPLATES] for kind, values in chosen.items()})
 
 
-def _atoms(value: object) -> int:
+def _atoms(value: Any) -> int:
     if isinstance(value, dict):  # derivatives: (index, symbol, neighbour's index, its symbol, direction)
         return 1 + int(max(key[0] for key in value))
-    return len(value)  # type: ignore[arg-type]
+    return len(value)
 
 
 def _legacy_files(corpus: Path) -> Iterator[tuple[str, str, bytes]]:

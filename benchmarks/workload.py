@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -118,7 +118,7 @@ def measure(
     gc.collect()
     gc.freeze()  # the values in waiting are nobody's garbage: no engine pays for walking them
     for number in range(setting.rounds + 1):
-        progress(f"{values.name}: round {number} of {setting.rounds}" if number else f"{values.name}: warm-up, comparing")
+        progress(f"{values.name}: " + (f"round {number} of {setting.rounds}" if number else "warm-up, comparing"))
         with tempfile.TemporaryDirectory(dir=setting.directory, prefix="benchmark-") as scratch:
             paths = _directories(setting.engines, scratch)
             found = one_round(plan, paths, random.Random(number), check=number == 0, process=with_processes)

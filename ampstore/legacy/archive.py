@@ -8,6 +8,7 @@ The tar is parsed header by header. `tarfile` stops without a word at a damaged 
 extended headers of any size into memory.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -168,10 +169,18 @@ class _Gzip:
             if not rest:
                 self._stop("it ends too early")
                 return
+        before = self._inflate.copy()
         try:
             self._ready += self._inflate.decompress(rest, min(most, _CHUNK))
         except zlib.error as err:
             self._stop(str(err))
+            self._salvage(before, rest)
+
+    def _salvage(self, inflate: "zlib._Decompress", rest: bytes) -> None:
+        """What stands before the damage: zlib gives nothing of a piece that ends in an error."""
+        with contextlib.suppress(zlib.error):
+            for start in range(len(rest)):
+                self._ready += inflate.decompress(rest[start : start + 1])
 
     def _stop(self, damage: str) -> None:
         self.damage, self._ended = damage, True

@@ -1,0 +1,42 @@
+# make demo    set up and show a real Amp database migrated and read back
+# make test    set up and run the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint bench soak clean
+
+$(VENV)/.package: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	$(PIP) install --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.package
+	@rm -rf demo && mkdir demo
+	@$(VENV)/bin/python examples/demo.py demo
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n 2 -m 'not soak'
+
+soak: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -m soak
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,59 @@
+"""The `ampstore` command: thin commands that parse, call and print.
+
+    output     tables, sizes, progress, JSON
+    target     what a PATH on the command line is: a store's file or a container
+    moving     migrate, export, archive, backup, upgrade
+    looking    info, ls, get, verify
+    changing   put, rm
+
+Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, also a
+path that is no store; 3 the store cannot be used now (busy, no permission, disk).
+"""
+
+import logging
+from typing import Any
+
+import click
+
+from ampstore.cli import changing, looking, moving
+from ampstore.errors import (
+    AccessError,
+    AmpstoreError,
+    BusyError,
+    MissingStoreError,
+    NotAStoreError,
+    StorageError,
+)
+
+_USAGE = (MissingStoreError, NotAStoreError, FileExistsError)
+_NOT_NOW = (AccessError, BusyError, StorageError)
+
+
+class _Group(click.Group):
+    """Turns errors into one sentence and an exit code; the traceback only with --debug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (AmpstoreError, FileExistsError) as err:
+            if ctx.params.get("debug"):
+                raise
+            failure = click.ClickException(str(err))
+            failure.exit_code = 2 if isinstance(err, _USAGE) else 3 if isinstance(err, _NOT_NOW) else 1
+            raise failure from err
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show tracebacks and the log.")
+@click.version_option(package_name="ampstore")
+def main(debug: bool) -> None:
+    """Look into, migrate and mend ampstore databases.
+
+    PATH is a store's file (results.db) or a container (label-fingerprints.ampdb; the suffix may be
+    left out).
+    """
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(message)s")
+
+
+for command in (*moving.COMMANDS, *looking.COMMANDS, *changing.COMMANDS):
+    main.add_command(command)

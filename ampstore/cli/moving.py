@@ -1,0 +1,163 @@
+"""Commands that move whole databases: migrate, export, archive, backup, upgrade."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ampstore.cli import output
+from ampstore.cli.target import allow_option, json_option, open_target, path_argument, store_file
+
+if TYPE_CHECKING:
+    from ampstore.transfer import Report
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--into", type=click.Path(path_type=Path), help="Store or directory to write to; default: in place.")
+@click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
+@click.option("--remove-source", is_flag=True, help="Remove legacy files once they are verified in the store.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes that read and encode; default: the cores there are.")
+@allow_option
+@json_option
+def migrate(
+    paths: tuple[Path, ...],
+    into: Path | None,
+    dry_run: bool,
+    remove_source: bool,
+    jobs: int | None,
+    allow: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Fold legacy pickles into stores, verified, running no code from them.
+
+    PATHS are .ampdb containers, or directories that are searched for them. Every entry is read back
+    and compared before it counts. What cannot be read stays where it is and is listed; the exit code
+    is then 1. Killed in the middle, the same command goes on.
+
+    With several containers, --into is a directory, in which each gets one of its own name.
+    """
+    from ampstore.transfer import find_containers, import_legacy
+
+    containers = find_containers(paths)
+    if not containers:
+        raise click.UsageError(f"no .ampdb container in {', '.join(map(str, paths))}")
+    reports = []
+    for container in containers:
+        with output.progress(container.name) as progress:
+            reports.append(
+                import_legacy(
+                    container,
+                    _destination(container, containers, paths, into),
+                    allow=allow,
+                    jobs=jobs or _cores(),
+                    remove_source=remove_source,
+                    dry_run=dry_run,
+                    progress=progress,
+                )
+            )
+    _show(reports, as_json, "would be written" if dry_run else "written")
+
+
+def _destination(container: Path, containers: list[Path], paths: tuple[Path, ...], into: Path | None) -> Path | None:
+    if into is None or len(containers) == 1:
+        return into
+    roots = [path.absolute() for path in paths if container.is_relative_to(path.absolute())]
+    relative = container.relative_to(roots[0]) if roots and container != roots[0] else Path(container.name)
+    target = into / relative
+    target.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None:
+    if as_json:
+        output.print_json([report.as_dict() for report in reports])
+    else:
+        rows = [_row(report) for report in reports]
+        if len(reports) > 1:
+            before, after = sum(report.bytes_before for report in reports), sum(report.bytes_after for report in reports)
+            numbers = [sum(getattr(report, name) for report in reports) for name in ("entries", "written", "unchanged")]
+            left = sum(len(report.left) for report in reports)
+            seconds = sum(report.seconds for report in reports)
+            rows.append(["all", *numbers, left, *_sizes(before, after), f"{seconds:.2f}"])
+        columns = ["database", "entries", verb, "unchanged", "left", "before", "after", "ratio", "seconds"]
+        output.print_table(columns, rows)
+        for report in reports:
+            for problem in report.left:
+                click.echo(f"left in {Path(report.source).name}: {problem.where} {problem.name!r}: {problem.reason}", err=True)
+    if not all(report.complete for report in reports):
+        raise click.exceptions.Exit(1)
+
+
+def _row(report: "Report") -> list[object]:
+    name = Path(report.source).name
+    sizes = _sizes(report.bytes_before, report.bytes_after)
+    return [name, report.entries, report.written, report.unchanged, len(report.left), *sizes, f"{report.seconds:.2f}"]
+
+
+def _sizes(before: int, after: int) -> list[str]:
+    return [output.size(before), output.size(after), f"{before / after:.1f}" if after else "-"]
+
+
+@click.command()
+@path_argument
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--archive", is_flag=True, help="Write one archive.tar.gz; default: a file per entry.")
+@allow_option
+@json_option
+def export(path: Path, destination: Path, archive: bool, allow: tuple[str, ...], as_json: bool) -> None:
+    """Write a database in the legacy layout, which real Amp reads, and verify every entry."""
+    from ampstore.transfer import export_legacy
+
+    with open_target(path, allow=allow) as source, output.progress(destination.name) as progress:
+        report = export_legacy(source, destination, archive=archive, allow=allow, progress=progress)
+    _show([report], as_json)
+
+
+@click.command()
+@path_argument
+@allow_option
+@json_option
+def archive(path: Path, allow: tuple[str, ...], as_json: bool) -> None:
+    """Fold loose files and archive.tar.gz of a container into its store and remove them."""
+    from ampstore.database import FileDatabase
+
+    with FileDatabase(path, allow=allow) as database, output.progress(path.name) as progress:
+        if not database.path.is_dir():
+            raise click.UsageError(f"{database.path} is no container")
+        report = database.archive(progress)
+    _show([report], as_json)
+
+
+@click.command()
+@path_argument
+@click.argument("destination", type=click.Path(path_type=Path))
+def backup(path: Path, destination: Path) -> None:
+    """Copy a store into a new file, verified, while others go on writing."""
+    from ampstore.store import Store
+
+    with Store(store_file(path), "r") as store:
+        made = store.backup(destination)
+        click.echo(f"{made}: {len(store)} entries, {output.size(made.stat().st_size)}, verified")
+
+
+@click.command()
+@path_argument
+def upgrade(path: Path) -> None:
+    """Bring a store of an older ampstore to the format of this one; a backup is made first."""
+    from ampstore import schema
+    from ampstore.store import Store
+
+    file = store_file(path)
+    made = schema.upgrade(file, 30.0)
+    with Store(file, "r") as store:
+        revision = store.info()["format"]
+    click.echo(f"{file} has format {revision}" + (f"; the backup is {made}" if made else ", nothing to do"))
+
+
+COMMANDS = (migrate, export, archive, backup, upgrade)

@@ -1,0 +1,57 @@
+"""What a PATH on the command line is, and the options that several commands share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ampstore.errors import MissingStoreError
+
+if TYPE_CHECKING:
+    from ampstore.database import FileDatabase
+    from ampstore.store import Store
+
+path_argument = click.argument("path", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+allow_option = click.option(
+    "--allow",
+    multiple=True,
+    metavar="PACKAGE",
+    help="Trust objects of this package in values; may be given again. Only for files that you trust.",
+)
+
+
+def open_target(path: Path, *, write: bool = False, allow: tuple[str, ...] = ()) -> "Store | FileDatabase":
+    """The store or container at a path.
+
+    Raises
+    ------
+    MissingStoreError
+        If there is neither.
+    """
+    from ampstore.database import FileDatabase
+    from ampstore.legacy import container_path
+    from ampstore.store import Store
+
+    if path.is_file():
+        return Store(path, "w" if write else "r", allow=allow)
+    if container_path(path).is_dir():
+        return FileDatabase(path, None if write else "r", allow=allow)
+    raise MissingStoreError(str(path), "there is neither a store's file nor an .ampdb container here")
+
+
+def store_file(path: Path) -> Path:
+    """File of the store at a path, which may be a container.
+
+    Raises
+    ------
+    MissingStoreError
+        If there is none.
+    """
+    from ampstore.legacy import container_path
+    from ampstore.transfer import STORE_NAME
+
+    file = path if path.is_file() else container_path(path) / STORE_NAME
+    if not file.is_file():
+        raise MissingStoreError(str(path), "there is no store here; `ampstore migrate` makes one of a legacy container")
+    return file

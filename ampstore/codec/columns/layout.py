@@ -1,0 +1,61 @@
+"""Constants of the format, and byte planes.
+
+    planes of 0x0102 0x0304 (little-endian 02 01 04 03)    01 03 02 04
+"""
+
+import struct
+import sys
+from array import array
+from typing import Any
+
+HEADER = b"C1"
+DEEPEST = 16
+MOST_FIELDS = 8  # longer tuples are sequences, not records
+MOST_TYPES = 255
+MOST_AXES = 8
+FEWEST_ZEROS = 16  # one float in so many must be +0.0 for zeros to be kept as bits
+FEWEST_OTHERS = 8  # and one in so many must not: every item takes a byte at least
+
+INTEGERS = "BbHhIiqQ"
+"""Codes of whole numbers, as struct and NumPy name those of standard size; the first that fits is taken."""
+DTYPES = "?bBhHiIqQefdFD"
+WIDTH = {code: struct.calcsize("<" + code) for code in "?bBhHiIqQefd"} | {"F": 8, "D": 16}
+
+Items = list[Any]
+
+_RANGES = [
+    (code, 0, 256 ** WIDTH[code] - 1) if code.isupper() else (code, -(256 ** WIDTH[code]) // 2, 256 ** WIDTH[code] // 2 - 1)
+    for code in INTEGERS
+]
+
+
+def smallest(lowest: int, highest: int) -> str | None:
+    """Code of the smallest type of whole numbers with this range."""
+    for code, least, most in _RANGES:
+        if least <= lowest and highest <= most:
+            return code
+    return None
+
+
+def planes(data: bytes, width: int, start: int = 0, stride: int | None = None) -> bytes:
+    """All highest bytes of little-endian numbers, then all second highest, and so on."""
+    if width == 1:
+        return data
+    return b"".join([data[start + byte :: stride or width] for byte in reversed(range(width))])
+
+
+def unplanes(data: bytes, width: int) -> bytearray:
+    """The numbers that `planes` took apart."""
+    size = len(data) // width
+    numbers = bytearray(len(data))
+    for plane, byte in enumerate(reversed(range(width))):
+        numbers[byte::width] = data[plane * size : (plane + 1) * size]
+    return numbers
+
+
+def little(numbers: "array[Any]") -> bytes:
+    """Bytes of numbers, little-endian on every machine."""
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()

@@ -1,0 +1,259 @@
+"""Stream -> value; the stream may be anybody's."""
+
+import math
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
+
+from ampstore.codec.columns.layout import (
+    DEEPEST, DTYPES, FEWEST_OTHERS, HEADER, INTEGERS, MOST_AXES, MOST_FIELDS, MOST_TYPES, WIDTH, Items, unplanes,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing
+
+
+def decode(stream: bytes) -> object:
+    """Value of a stream, a fresh object at every call.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not a stream that `encode` could have made.
+    """
+    if stream[: len(HEADER)] != HEADER:
+        raise ValueError("no columns of version 1")
+    reader = _Reader(stream)
+    try:
+        (value,) = reader.column(1, DEEPEST)
+    except (TypeError, OverflowError, MemoryError) as err:
+        raise ValueError(f"columns: {err}") from err
+    if reader.position != len(stream):
+        raise ValueError(f"{len(stream) - reader.position} bytes after the end of the columns")
+    return value
+
+
+class _Reader:
+    """Reads columns from a stream in which nothing can be trusted."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.stream = stream
+        self.position = len(HEADER)
+
+    def take(self, size: int) -> bytes:
+        start, self.position = self.position, self.position + size
+        if size < 0 or self.position > len(self.stream):
+            raise ValueError(f"{size} bytes wanted at {start} of {len(self.stream)}")
+        return self.stream[start : self.position]
+
+    def one_of(self, what: str, most: int) -> int:
+        number = self.take(1)[0]
+        if not 0 < number <= most:
+            raise ValueError(f"{number} {what} before {self.position}, at most {most}")
+        return number
+
+    def column(self, size: int, depth: int) -> Items:
+        """The items of one column."""
+        if not size:
+            return []
+        # Every item takes a byte at least: no need to start on more.
+        if depth < 0 or size > len(self.stream) - self.position:
+            raise ValueError(f"column of {size} items at {self.position} of {len(self.stream)}, {depth} levels left")
+        tag = self.take(1)
+        read = _READERS.get(tag)
+        if read is None:
+            raise ValueError(f"unknown column {tag!r} before {self.position}")
+        return read(self, size, depth - 1)
+
+    def mixed(self, size: int, depth: int) -> Items:
+        types = self.one_of("types", MOST_TYPES)
+        selector = self.take(size)
+        sizes = [selector.count(index) for index in range(types)]
+        if not all(sizes) or sum(sizes) != size:
+            raise ValueError(f"mixed column before {self.position} names a type that it does not have")
+        sources = [iter(self.column(part, depth)) for part in sizes]
+        return list(map(next, map(sources.__getitem__, selector)))
+
+    def lengths(self, size: int) -> tuple[list[int], int]:
+        """Lengths of the items of a column, and their sum."""
+        lengths = list(self.integers(size))
+        if min(lengths) < 0 or (total := sum(lengths)) > len(self.stream) - self.position:
+            raise ValueError(f"lengths before {self.position} of {len(self.stream)} reach beyond the end")
+        return lengths, total
+
+    def lists(self, size: int, depth: int) -> Items:
+        lengths, total = self.lengths(size)
+        if total and total == size * lengths[0] and min(lengths) == lengths[0]:
+            if self.stream[self.position : self.position + 1] == b"F":
+                self.position += 1
+                return self.doubles(total).cast("d", (size, lengths[0])).tolist()
+        return _cut(self.column(total, depth), lengths)
+
+    def records(self, size: int, depth: int) -> Items:
+        fields = self.one_of("fields", MOST_FIELDS)
+        return list(zip(*[self.column(size, depth) for _ in range(fields)], strict=True))
+
+    def tuples(self, size: int, depth: int) -> Items:
+        lengths, total = self.lengths(size)
+        return list(map(tuple, _cut(self.column(total, depth), lengths)))
+
+    def dicts(self, size: int, depth: int) -> Items:
+        lengths, total = self.lengths(size)
+        keys, values = self.column(total, depth), self.column(total, depth)
+        pairs = zip(_cut(keys, lengths), _cut(values, lengths), strict=True)
+        dicts = [dict(zip(*pair, strict=True)) for pair in pairs]
+        if list(map(len, dicts)) != lengths:
+            raise ValueError(f"the same key twice in a dict before {self.position}")
+        return dicts
+
+    def strings(self, size: int, _: int = 0) -> list[str]:
+        (count,) = struct.unpack("<I", self.take(4))
+        if not 0 < count <= size:
+            raise ValueError(f"{count} texts for {size} items before {self.position}")
+        lengths, total = self.lengths(count)
+        data = self.take(total)
+        table = [word.decode("utf-8", "surrogatepass") for word in _cut(data, lengths)]
+        if count == size:
+            return table
+        indices = self.integers(size)
+        if min(indices) < 0 or max(indices) >= count:
+            raise ValueError(f"index beyond {count} texts before {self.position}")
+        return list(map(table.__getitem__, indices))
+
+    def numpy_strings(self, size: int, _: int) -> Items:
+        import numpy as np
+
+        texts = self.strings(size)
+        made = {text: np.str_(text) for text in texts}
+        return list(map(made.__getitem__, texts))
+
+    def booleans(self, size: int, _: int) -> Items:
+        data = self.take(size)
+        if max(data) > 1:
+            raise ValueError(f"a bool is neither 0 nor 1 before {self.position}")
+        return list(map(bool, data))
+
+    def ints(self, size: int, _: int) -> Items:
+        return list(self.integers(size))
+
+    def numpy_ints(self, size: int, _: int) -> Items:
+        import numpy as np
+
+        return list(np.array(self.ints(size, 0), np.int64))
+
+    def floats(self, size: int, _: int) -> Items:
+        return self.doubles(size).cast("d").tolist()
+
+    def numpy_floats(self, size: int, _: int) -> Items:
+        import numpy as np
+
+        return list(np.frombuffer(self.block(size, 8), "<f8"))
+
+    def integers(self, size: int) -> "bytes | array[int]":
+        code = self.code(INTEGERS)
+        if code == "B":
+            return self.take(size)
+        numbers = array(code)
+        width = numbers.itemsize
+        numbers.frombytes(unplanes(self.take(size * width), width))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        return numbers
+
+    def code(self, known: str) -> str:
+        code = chr(self.take(1)[0])
+        if code not in known:
+            raise ValueError(f"unknown numbers {code!r} before {self.position}")
+        return code
+
+    def doubles(self, size: int) -> "memoryview[int]":
+        """Bytes of floats in the order of this machine."""
+        block = self.block(size, 8)
+        if sys.byteorder == "little":
+            return memoryview(block).cast("B")
+        swapped = array("d", bytes(block))
+        swapped.byteswap()
+        return memoryview(swapped).cast("B")
+
+    def block(self, size: int, width: int) -> "bytearray | numpy.typing.NDArray[numpy.uint64]":
+        """Little-endian floats."""
+        layout = self.take(1)
+        if layout == b"P":
+            return unplanes(self.take(size * width), width)
+        if layout != b"Z":
+            raise ValueError(f"unknown layout {layout!r} of floats before {self.position}")
+        import numpy as np
+
+        bits = np.frombuffer(self.take((size + 7) // 8), "B")
+        found = np.unpackbits(bits, bitorder="little").view("?")
+        others = int(np.count_nonzero(found))
+        if found[size:].any() or others * FEWEST_OTHERS < size:
+            raise ValueError(f"bits of {size} floats before {self.position}: {others} are set")
+        numbers = np.zeros(size, f"<u{width}")
+        numbers[found[:size]] = np.frombuffer(unplanes(self.take(others * width), width), f"<u{width}")
+        return numbers
+
+    def arrays(self, size: int, _: int) -> Items:
+        import numpy as np
+
+        code, axes = self.code(DTYPES), self.take(1)[0]
+        if axes > MOST_AXES:
+            raise ValueError(f"array of {axes} axes before {self.position}")
+        shapes = list(zip(*[self.integers(size) for _ in range(axes)], strict=True)) or [()] * size
+        sizes = list(map(math.prod, shapes))
+        if min(map(min, shapes), default=0) < 0 or (total := sum(sizes)) > len(self.stream) - self.position:
+            raise ValueError(f"array shapes before {self.position} of {len(self.stream)} reach beyond the end")
+        dtype = np.dtype("<" + code)
+        flat = self.numbers(total, code)
+        trails = {shape[1:] for shape in shapes}
+        if len(trails) == 1 and axes and 0 not in (trail := trails.pop()):
+            rows = flat.reshape(-1, *trail)
+            return [part.astype(dtype) for part in _cut(rows, [shape[0] for shape in shapes])]
+        parts = zip(_cut(flat, sizes), shapes, strict=True)
+        return [part.reshape(shape).astype(dtype) for part, shape in parts]
+
+    def numbers(self, size: int, code: str) -> "numpy.typing.NDArray[Any]":
+        """Numbers of arrays in the type in which they were stored, maybe read-only."""
+        import numpy as np
+
+        if not size:
+            return np.zeros(0, "<" + code)
+        if code == "?":
+            data = self.take(size)
+            if max(data) > 1:
+                raise ValueError(f"a bool is neither 0 nor 1 before {self.position}")
+            return np.frombuffer(data, "?")
+        if code in INTEGERS:
+            stored = self.code(INTEGERS)
+            if not np.can_cast("<" + stored, "<" + code):
+                raise ValueError(f"numbers {stored!r} for an array of {code!r} before {self.position}")
+            return np.frombuffer(unplanes(self.take(size * WIDTH[stored]), WIDTH[stored]), "<" + stored)
+        halves = 2 if code in "FD" else 1
+        return np.frombuffer(self.block(size * halves, WIDTH[code] // halves), "<" + code)
+
+
+def _cut(items: Any, lengths: Sequence[int]) -> Items:
+    """Slices of the given lengths, one after the other."""
+    if len(lengths) == 1:
+        return [items]
+    return [items[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
+
+
+_READERS: dict[bytes, Callable[[_Reader, int, int], Items]] = {
+    b"F": _Reader.floats,
+    b"I": _Reader.ints,
+    b"S": _Reader.strings,
+    b"B": _Reader.booleans,
+    b"L": _Reader.lists,
+    b"T": _Reader.records,
+    b"V": _Reader.tuples,
+    b"D": _Reader.dicts,
+    b"M": _Reader.mixed,
+    b"A": _Reader.arrays,
+    b"f": _Reader.numpy_floats,
+    b"i": _Reader.numpy_ints,
+    b"s": _Reader.numpy_strings,
+}

@@ -1,0 +1,270 @@
+"""Value -> stream: one pass per level of the value, all loops over items in C."""
+
+import marshal
+import struct
+import sys
+from array import array
+from collections.abc import Callable
+from itertools import chain, compress, islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from ampstore.codec.columns.layout import (
+    DEEPEST, DTYPES, FEWEST_OTHERS, FEWEST_ZEROS, HEADER, INTEGERS, MOST_AXES, MOST_FIELDS, MOST_TYPES, WIDTH, Items,
+    little, planes, smallest,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing
+
+
+class Misfit(Exception):
+    """The value is none for columns."""
+
+
+def encode(value: object) -> bytes | None:
+    """Stream of a value, or None if it does not fit.
+
+    Equal values (types, order, bits) have equal streams.
+    """
+    if not _promising(value, DEEPEST):
+        return None
+    writer = _Writer()
+    try:
+        writer.column([value], DEEPEST)
+    except Misfit:
+        return None
+    return HEADER + b"".join(writer.parts)
+
+
+def _promising(value: Any, depth: int) -> bool:
+    """Whether the first items, level by level, are such as columns know."""
+    cls = type(value)
+    if depth < 0 or cls not in _writers():
+        return False
+    if cls is list or cls is tuple:
+        return all(_promising(item, depth - 1) for item in value[: 1 if cls is list else MOST_FIELDS])
+    if cls is dict:
+        return all(_promising(item, depth - 1) for pair in islice(value.items(), 1) for item in pair)
+    return True
+
+
+class _Writer:
+    """Collects the parts of a stream, column by column, outermost first."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.seen: set[int] = set()
+        self.containers = 0
+
+    def column(self, items: Items, depth: int, nested: bool = False) -> None:
+        """One column; items `nested` in tuples may not be one tuple again and again."""
+        if depth < 0:
+            raise Misfit
+        if not items or type(items[0]) is float and self.floats(items):
+            return
+        types = list(dict.fromkeys(map(type, items)))
+        if len(types) > 1:
+            self.mixed(items, types, depth - 1, nested)
+        elif (write := _writers().get(types[0])) is None:
+            raise Misfit
+        else:
+            write(self, items, depth - 1, nested)
+
+    def floats(self, items: Items) -> bool:
+        """One column of floats, if that is what they all are."""
+        # marshal writes b"g" and 8 bytes for a float, and nothing else begins with b"g": with one at
+        # every ninth byte of 9 bytes per item all are floats.
+        try:
+            data = marshal.dumps(items, 2)
+        except ValueError:
+            return False
+        if len(data) != 5 + 9 * len(items) or data[5::9] != b"g" * len(items):
+            return False
+        self.parts.append(b"F")
+        self.block(data, 8, start=6, stride=9)
+        return True
+
+    def mixed(self, items: Items, types: list[type], depth: int, nested: bool) -> None:
+        if len(types) > MOST_TYPES:
+            raise Misfit
+        number = {cls: index for index, cls in enumerate(types)}
+        selector = bytes(map(number.__getitem__, map(type, items)))
+        self.parts += (b"M", bytes((len(types),)), selector)
+        for index in range(len(types)):
+            chosen = compress(items, selector.translate(_only(index)))
+            self.column(list(chosen), depth, nested)
+
+    def lists(self, items: Items, depth: int, _: bool) -> None:
+        self.distinct(items)
+        self.parts.append(b"L")
+        self.integers(list(map(len, items)))
+        self.column(list(chain.from_iterable(items)), depth)
+
+    def tuples(self, items: Items, depth: int, nested: bool) -> None:
+        width = len(items[0])
+        if 0 < width <= MOST_FIELDS and len(set(map(len, items))) == 1:
+            if nested:
+                self.distinct(items)
+            self.parts += (b"T", bytes((width,)))
+            for field in zip(*items, strict=True):
+                self.column(list(field), depth, True)
+            return
+        self.distinct([item for item in items if item])
+        self.parts.append(b"V")
+        self.integers(list(map(len, items)))
+        self.column(list(chain.from_iterable(items)), depth, True)
+
+    def dicts(self, items: Items, depth: int, _: bool) -> None:
+        self.distinct(items)
+        self.parts.append(b"D")
+        self.integers(list(map(len, items)))
+        self.column(list(chain.from_iterable(items)), depth)
+        self.column(list(chain.from_iterable(map(dict.values, items))), depth)
+
+    def strings(self, items: Items, *_: object) -> None:
+        self.parts.append(b"S")
+        self.texts(items)
+
+    def numpy_strings(self, items: Items, *_: object) -> None:
+        self.parts.append(b"s")
+        for text in self.texts(items):
+            if text.endswith("\0"):  # numpy.str_("a\0") is "a"
+                raise Misfit
+
+    def texts(self, items: Items) -> list[str]:
+        table = list(dict.fromkeys(items))
+        words = [str.encode(text, "utf-8", "surrogatepass") for text in table]
+        self.parts.append(struct.pack("<I", len(table)))
+        self.integers(list(map(len, words)))
+        self.parts.append(b"".join(words))
+        if len(table) < len(items):
+            index = {text: number for number, text in enumerate(table)}
+            self.integers(list(map(index.__getitem__, items)))
+        return table
+
+    def booleans(self, items: Items, *_: object) -> None:
+        self.parts += (b"B", bytes(items))
+
+    def ints(self, items: Items, *_: object) -> None:
+        self.parts.append(b"I")
+        self.integers(items)
+
+    def numpy_ints(self, items: Items, *_: object) -> None:
+        self.parts.append(b"i")
+        self.integers(items)
+
+    def plain_floats(self, items: Items, *_: object) -> None:
+        self.parts.append(b"F")
+        self.block(little(array("d", items)), 8)
+
+    def numpy_floats(self, items: Items, *_: object) -> None:
+        self.parts.append(b"f")
+        self.block(little(array("d", items)), 8)
+
+    def integers(self, items: Items) -> None:
+        """Whole numbers in the smallest type that holds them all."""
+        try:
+            self.parts += (b"B", bytes(items))
+        except ValueError:
+            code = smallest(int(min(items)), int(max(items)))
+            if code is None:
+                raise Misfit from None
+            numbers = array(code, items)
+            self.parts += (code.encode(), planes(little(numbers), numbers.itemsize))
+
+    def block(self, raw: bytes, width: int, start: int = 0, stride: int | None = None) -> None:
+        """Little-endian floats: as planes, or exact zeros as bits and the others as planes."""
+        stride = stride or width
+        # +0.0 has the highest byte 0, few other floats have: most columns can do without NumPy.
+        if 0 in raw[start + width - 1 :: stride]:
+            import numpy as np
+
+            size = (len(raw) - start - width) // stride + 1
+            numbers: numpy.typing.NDArray[Any] = np.ndarray((size,), f"<u{width}", raw, start, (stride,))
+            found = numbers != 0
+            others = int(np.count_nonzero(found))
+            if others * FEWEST_OTHERS >= size and (size - others) * FEWEST_ZEROS >= size:
+                bits = np.packbits(found, bitorder="little").tobytes()
+                self.parts += (b"Z", bits, planes(numbers[found].tobytes(), width))
+                return
+        self.parts += (b"P", planes(raw, width, start, stride))
+
+    def arrays(self, items: Items, *_: object) -> None:
+        self.distinct(items)
+        dtype, axes = items[0].dtype, items[0].ndim
+        dtypes = set(map(attrgetter("dtype"), items))
+        if axes > MOST_AXES or len(dtypes) > 1 or (code := _CODES.get(dtype.str)) is None:
+            raise Misfit
+        if not all([item.flags.c_contiguous and item.dtype.metadata is None for item in items]):
+            raise Misfit
+        shapes = list(map(attrgetter("shape"), items))
+        if len(set(map(len, shapes))) > 1:
+            raise Misfit
+        self.parts += (b"A", code.encode(), bytes((axes,)))
+        for lengths in zip(*shapes, strict=True):
+            self.integers(list(lengths))
+        self.numbers(items, code)
+
+    def numbers(self, items: Items, code: str) -> None:
+        """All numbers of all arrays, one after the other."""
+        import numpy as np
+
+        flat = np.concatenate([item.reshape(-1) for item in items]) if len(items) > 1 else items[0].reshape(-1)
+        if not flat.size:
+            return
+        if code in INTEGERS:
+            narrow = smallest(int(flat.min()), int(flat.max()))
+            if WIDTH[narrow] < WIDTH[code]:
+                code, flat = narrow, flat.astype("<" + narrow)
+            self.parts += (code.encode(), planes(flat.tobytes(), flat.itemsize))
+        elif code == "?":
+            if flat.view("B").max() > 1:
+                raise Misfit
+            self.parts.append(flat.tobytes())
+        else:
+            self.block(flat.tobytes(), WIDTH[code] // (2 if code in "FD" else 1))
+
+    def distinct(self, items: Items) -> None:
+        """Refuse a container that occurred before: a copy of the value would not share it."""
+        self.containers += len(items)
+        self.seen.update(map(id, items))
+        if len(self.seen) != self.containers:
+            raise Misfit
+
+
+def _only(index: int) -> bytes:
+    """Table for `bytes.translate`: 1 for `index`, 0 for all others."""
+    return bytes(index) + b"\1" + bytes(255 - index)
+
+
+_CODES = {("<" if WIDTH[code] > 1 else "|") + name + str(WIDTH[code]): code for code, name in zip(DTYPES, "biuiuiuiufffcc", strict=True)}
+"""Codes by `dtype.str`: "<i8" is "q"."""
+
+_Write = Callable[[_Writer, Items, int, bool], None]
+_WRITERS: dict[type, _Write] = {
+    float: _Writer.plain_floats,
+    int: _Writer.ints,
+    str: _Writer.strings,
+    bool: _Writer.booleans,
+    list: _Writer.lists,
+    tuple: _Writer.tuples,
+    dict: _Writer.dicts,
+}
+_NUMPY_WRITERS: dict[type, _Write] = {}
+
+
+def _writers() -> dict[type, _Write]:
+    """How to write which type. A value holds NumPy objects only if somebody imported NumPy."""
+    if _NUMPY_WRITERS or "numpy" not in sys.modules:
+        return _NUMPY_WRITERS or _WRITERS
+    import numpy as np
+
+    of_numpy: dict[type, _Write] = {
+        np.ndarray: _Writer.arrays,
+        np.float64: _Writer.numpy_floats,
+        np.int64: _Writer.numpy_ints,
+        np.str_: _Writer.numpy_strings,
+    }
+    _NUMPY_WRITERS.update(_WRITERS | of_numpy)
+    return _NUMPY_WRITERS

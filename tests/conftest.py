@@ -1,0 +1,87 @@
+"""Fixtures that several test modules share."""
+
+import contextlib
+import gc
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = Path(os.environ.get("AMPSTORE_CORPUS", ROOT.parent / "shared" / "legacy"))
+"""Databases that real Amp wrote, with a manifest of their contents."""
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Directory with the legacy databases, unpacked once; tests copy what they change."""
+    if not CORPUS.is_dir():
+        message = f"the legacy corpus is not at {CORPUS}; set AMPSTORE_CORPUS"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    directory = tmp_path_factory.mktemp("corpus")
+    with tarfile.open(CORPUS / "databases.tar.gz") as tar:
+        tar.extractall(directory, filter="fully_trusted")
+    if str(CORPUS) not in sys.path:
+        sys.path.append(str(CORPUS))
+    return directory / "databases"
+
+
+@pytest.fixture(scope="session")
+def manifest(corpus):
+    """True contents of the databases that are not hostile: name -> {"entries": {key: {...}}}."""
+    return json.loads((CORPUS / "manifest.json").read_text())["databases"]
+
+
+@pytest.fixture(scope="session")
+def hostile(corpus):
+    """What each hostile database must and must not yield."""
+    return json.loads((CORPUS / "hostile.json").read_text())
+
+
+@pytest.fixture
+def copy_of(corpus, tmp_path):
+    """Function that copies one database of the corpus into this test's directory."""
+
+    def copy(name):
+        target = tmp_path / Path(name).name
+        shutil.copytree(corpus / name, target, symlinks=True)
+        return target
+
+    return copy
+
+
+@pytest.fixture
+def raw():
+    """Function that reads rows of a store with plain sqlite3, round ampstore."""
+
+    def rows(path, sql, *parameters):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    return rows
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks():
+    """Every test gives back its threads and file descriptors."""
+    gc.collect()
+    threads, descriptors = threading.active_count(), _descriptors()
+    yield
+    gc.collect()
+    assert threading.active_count() <= threads, threading.enumerate()
+    leaked = _descriptors() - descriptors
+    assert not {name for name in leaked if "sqlite" in name or ".db" in name or "ampdb" in name}, leaked
+
+
+def _descriptors():
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").is_dir() else ():
+        with contextlib.suppress(OSError):
+            found.add(f"{entry.name}:{os.readlink(entry)}")
+    return found
