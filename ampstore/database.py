@@ -339,4 +339,3 @@ class FileDatabase(MutableMapping[str, object]):
 
 def _reopen(path: str, flag: str | None, allow: Allowed, options: Mapping[str, object]) -> FileDatabase:
     return FileDatabase(path, flag, allow=allow, **options)  # type: ignore[arg-type]
-

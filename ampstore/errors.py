@@ -186,7 +186,10 @@ class EntryTooLargeError(CodecError, OverflowError):
         self.size, self.limit = size, limit
 
     def __str__(self) -> str:
-        return f"a value of {self.size:,} bytes is over the limit of {self.limit:,} bytes for one entry; split it over several keys"
+        return (
+            f"a value of {self.size:,} bytes is over the limit of {self.limit:,} bytes for one entry; "
+            "split it over several keys"
+        )
 
 
 class CorruptEntryError(CodecError, ValueError):

@@ -15,8 +15,12 @@ def now(with_utc: bool = False) -> str:
     with_utc : bool
         Add the UTC time in parentheses.
     """
-    local = datetime.datetime.now().isoformat(timespec="seconds")
+    utc = datetime.datetime.now(datetime.UTC)
+    local = utc.astimezone()
     if not with_utc:
-        return local
-    utc = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    return f"{local} ({utc} UTC)"
+        return _plain(local)
+    return f"{_plain(local)} ({_plain(utc)} UTC)"
+
+
+def _plain(moment: datetime.datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds")

@@ -1,11 +1,11 @@
 """Create, check and upgrade the schema. The only module that knows Alembic and where migrations/ is.
 
-    missing file    built beside its name, then linked to it: nobody ever sees half a store, and of
-                    many processes that create it at once one wins and all go on
-    at HEAD         one SELECT by the caller; alembic is not even imported
-    older           online backup, then every revision in one BEGIN IMMEDIATE, in which the version
-                    is looked at again: of many processes one upgrades, a failure changes nothing
-    newer           refused, naming the ampstore that it needs
+missing file    built beside its name, then linked to it: nobody ever sees half a store, and of
+                many processes that create it at once one wins and all go on
+at HEAD         one SELECT by the caller; alembic is not even imported
+older           online backup, then every revision in one BEGIN IMMEDIATE, in which the version
+                is looked at again: of many processes one upgrades, a failure changes nothing
+newer           refused, naming the ampstore that it needs
 """
 
 import contextlib
@@ -41,6 +41,8 @@ KNOWN = ("0001",)
 
 APPLICATION_ID = 0x414D5053  # "AMPS", so that `file` can name a store
 PAGE_SIZE = 8192  # 16k costs a third of the small commits, 4k a third of the bulk ones
+
+_REVISION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 
 # Alembic's `op` and `context` are globals of their modules: one migration at a time in a process.
 _alembic_lock = threading.Lock()
@@ -238,7 +240,7 @@ def upgrade(path: Path, timeout: float) -> Path | None:
         except sqlite3.OperationalError as err:
             raise BusyError(location, f"others kept writing for {timeout:g} s; upgrade when they are done") from err
         try:
-            revision = str(connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0])
+            revision = str(connection.execute(_REVISION).fetchone()[0])
             if check(location, revision, None):
                 connection.execute("ROLLBACK")
                 return None
@@ -299,25 +301,15 @@ def _run_revisions(connection: sqlite3.Connection, target: str) -> None:
         if not connection.in_transaction:
             connection.execute("BEGIN IMMEDIATE")
 
+    if not ours:  # the caller ends its own transaction
+        engine.dialect.do_commit = lambda _: None  # type: ignore[assignment, method-assign]
+        engine.dialect.do_rollback = lambda _: None  # type: ignore[assignment, method-assign]
     with _alembic_lock, engine.connect() as alembic_connection:
-        with _outer_transaction_kept(engine, keep=not ours):
-            config = _config()
-            config.attributes["connection"] = alembic_connection
-            command.upgrade(config, target)
-            if ours:
-                alembic_connection.commit()
-
-
-@contextlib.contextmanager
-def _outer_transaction_kept(engine: object, keep: bool) -> Iterator[None]:
-    """While it lasts, SQLAlchemy's COMMIT and ROLLBACK do nothing: the caller ends its own transaction."""
-    if not keep:
-        yield
-        return
-    dialect = engine.dialect  # type: ignore[attr-defined]
-    dialect.do_commit = lambda _: None
-    dialect.do_rollback = lambda _: None
-    yield
+        config = _config()
+        config.attributes["connection"] = alembic_connection
+        command.upgrade(config, target)
+        if ours:
+            alembic_connection.commit()
 
 
 def _config() -> "Config":

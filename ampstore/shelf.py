@@ -58,7 +58,7 @@ class Shelf(shelve.Shelf[object]):
     def __contains__(self, key: object) -> bool:
         return key in self.dict
 
-    def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+    def get(self, key: str, default: object = None) -> object:
         """Value of a key, or `default`."""
         try:
             return self[key]
@@ -89,14 +89,14 @@ class Shelf(shelve.Shelf[object]):
         """View of the values in order of insertion."""
         return super().values() if self.writeback else self.dict.values()
 
-    def update(self, other: object = (), /, **more: object) -> None:  # type: ignore[override]
+    def update(self, other: object = (), /, **more: object) -> None:
         """As dict.update; many entries to a transaction."""
         if self.writeback:
-            super().update(other, **more)  # type: ignore[arg-type]
+            super().update(other, **more)  # type: ignore[call-overload]
         else:
             self.dict.update(other, **more)
 
-    def pop(self, key: str, *default: object) -> object:  # type: ignore[override]
+    def pop(self, key: str, *default: object) -> object:
         """Remove an entry and return its value; no other process can change it in between."""
         self._store_cached(key)
         return self.dict.pop(key, *default)

@@ -1,9 +1,9 @@
 """A store: text keys to Python values, durable, compressed, safe, for many processes at once.
 
-    set     value --codec--> blob            outside the lock
-                  --backend-> row            one transaction, skipped where nothing would change
-    get     key --backend-> row --codec--> value, a fresh object every time
-    iterate ids up to the last one at the start, a chunk of rows per read
+set     value --codec--> blob            outside the lock
+              --backend-> row            one transaction, skipped where nothing would change
+get     key --backend-> row --codec--> value, a fresh object every time
+iterate ids up to the last one at the start, a chunk of rows per read
 """
 
 import contextlib
@@ -222,9 +222,10 @@ class Store(MutableMapping[str, object]):
         """View of the pairs in order of insertion."""
         return _Items(self)
 
-    def _pairs(self) -> Iterator[tuple[str, object]]:
-        for _, key, *blob in self._rows():
-            yield key, self.codec.decode(key, *blob)
+    def pairs(self) -> Iterator[tuple[str, object]]:
+        """Keys and values in order of insertion; what `items` iterates over."""
+        for row in self._rows():
+            yield row[1], self.codec.decode(*row[1:])
 
     def _rows(self) -> Iterator[tuple[int, str, str, int, bytes, bytes]]:
         last, after = self._backend.last_id(), 0
@@ -274,10 +275,10 @@ class Store(MutableMapping[str, object]):
             self._backend.put_rows(rows)
         return count
 
-    def update(self, other: object = (), /, **more: object) -> None:  # type: ignore[override]
+    def update(self, other: object = (), /, **more: object) -> None:
         """As dict.update, by `put_many`."""
         if not isinstance(other, Mapping) and hasattr(other, "keys"):
-            other = {key: other[key] for key in other.keys()}  # type: ignore[index]
+            other = [(key, other[key]) for key in other.keys()]  # type: ignore[index]  # noqa: SIM118
         self.put_many(other)  # type: ignore[arg-type]
         self.put_many(more)
 
@@ -285,7 +286,7 @@ class Store(MutableMapping[str, object]):
         """Delete all entries."""
         self._backend.clear()
 
-    def pop(self, key: str, *default: object) -> object:  # type: ignore[override]
+    def pop(self, key: str, *default: object) -> object:
         """Remove an entry and return its value; no other process can change it in between."""
         with self.batch():
             try:
@@ -303,8 +304,8 @@ class Store(MutableMapping[str, object]):
             rows = self._backend.rows(self._backend.last_id() - 1, self._backend.last_id())
             if not rows:
                 raise KeyError("popitem(): the store is empty")
-            _, key, *blob = rows[0]
-            value = self.codec.decode(key, *blob)
+            key = rows[0][1]
+            value = self.codec.decode(*rows[0][1:])
             del self[key]
         return key, value
 
@@ -357,19 +358,24 @@ class Store(MutableMapping[str, object]):
     def stats(self) -> Stats:
         """Number of entries and their sizes."""
         kinds = self._backend.kinds()
-        entries, size, stored = (sum(kind[n] for kind in kinds) for n in (1, 2, 3))
-        return Stats(entries, size, stored, self._backend.stored_bytes(), {kind[0]: kind[1] for kind in kinds})
+        return Stats(
+            entries=sum(entries for _, entries, _, _ in kinds),
+            size=sum(size for _, _, size, _ in kinds),
+            stored=sum(stored for _, _, _, stored in kinds),
+            disk=self._backend.stored_bytes(),
+            codecs={codec: entries for codec, entries, _, _ in kinds},
+        )
 
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, found by reading all of it: pages, checksums, pickles."""
         for reason in self._backend.integrity():
             yield Damage("", reason)
         try:
-            for _, key, *blob in self._rows():
+            for row in self._rows():
                 try:
-                    self.codec.rule.loads(key, self.codec.check(key, *blob))
+                    self.codec.rule.loads(row[1], self.codec.check(*row[1:]))
                 except CodecError as err:
-                    yield Damage(key, err.reason if isinstance(err, CorruptEntryError) else str(err))
+                    yield Damage(row[1], err.reason if isinstance(err, CorruptEntryError) else str(err))
         except OSError as err:
             yield Damage("", str(err))
 
@@ -405,9 +411,9 @@ class Store(MutableMapping[str, object]):
         return target
 
     def _damaged_payloads(self) -> Iterator[str]:
-        for _, key, *blob in self._rows():
+        for row in self._rows():
             try:
-                self.codec.check(key, *blob)
+                self.codec.check(*row[1:])
             except CorruptEntryError as err:
                 yield str(err)
 
@@ -427,14 +433,14 @@ class _Values(ValuesView[object]):
     _mapping: Store
 
     def __iter__(self) -> Iterator[object]:
-        return (value for _, value in self._mapping._pairs())
+        return (value for _, value in self._mapping.pairs())
 
 
 class _Items(ItemsView[str, object]):
     _mapping: Store
 
     def __iter__(self) -> Iterator[tuple[str, object]]:
-        return self._mapping._pairs()
+        return self._mapping.pairs()
 
 
 class _Streams:
@@ -482,13 +488,17 @@ def _open_backend(path: Path, flag: Flag, timeout: float, durability: Durability
     backend = SQLite(path, readonly=flag == "r", timeout=timeout, durability=durability)
     try:
         if not _at_head(backend):
-            if backend.readonly:
-                raise OutdatedStoreError(str(path))
-            schema.upgrade(path, timeout)
+            _upgrade(backend)
     except BaseException:
         backend.close()
         raise
     return backend
+
+
+def _upgrade(backend: SQLite) -> None:
+    if backend.readonly:
+        raise OutdatedStoreError(str(backend.path))
+    schema.upgrade(backend.path, backend.timeout)
 
 
 def _at_head(backend: SQLite) -> bool:

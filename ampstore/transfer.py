@@ -255,7 +255,9 @@ def fold(
     settled_archive = set[str]()
     loose_files = sum(1 for _ in container.loose.names()) if loose else 0
     total = report.entries = loose_files + len(container.archive.members()) - len(shadowed)
-    for chunk in _encoded(container, _sources(container, shadowed, loose), codec, jobs if report.bytes_before > WORTH_PROCESSES else 1):
+    for chunk in _encoded(
+        container, _sources(container, shadowed, loose), codec, jobs if report.bytes_before > WORTH_PROCESSES else 1
+    ):
         settled = _store_chunk(store, chunk, codec, report)
         settled_archive |= {entry.name for entry in settled if entry.where == "archive" or entry.name in shadowed}
         if remove:
@@ -300,9 +302,7 @@ def _chunks(sources: Iterator[_Source]) -> Iterator[list[_Source]]:
         yield chunk
 
 
-def _encoded(
-    container: Container, sources: Iterator[_Source], codec: Codec, jobs: int
-) -> Iterator[Sequence[_Encoded]]:
+def _encoded(container: Container, sources: Iterator[_Source], codec: Codec, jobs: int) -> Iterator[Sequence[_Encoded]]:
     """Chunks of sources, decoded and encoded in this process or in `jobs` others, in order."""
     chunks = _chunks(sources)
     if jobs <= 1:
@@ -315,7 +315,9 @@ def _encoded(
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
 
         def submit(chunk: list[_Source]) -> "Future[list[_Encoded]]":
-            return pool.submit(_encode_chunk, str(container.directory), _with_data(container, chunk), allow, codec.level)
+            return pool.submit(
+                _encode_chunk, str(container.directory), _with_data(container, chunk), allow, codec.level
+            )
 
         waiting = [submit(chunk) for chunk in islice(chunks, 2 * jobs)]
         while waiting:

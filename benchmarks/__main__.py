@@ -11,8 +11,8 @@ from benchmarks.engines import present
 from benchmarks.values import Values, all_values
 from benchmarks.workload import Result, Setting, measure
 
-SHARE = {"quick": 0.3, "default": 1.0, "full": 4.0}
-ROUNDS = {"quick": 3, "default": 5, "full": 9}
+SHARE = {"quick": 0.3, "default": 1.0, "full": 2.0}
+ROUNDS = {"quick": 3, "default": 5, "full": 7}
 NARROWEST = 150  # columns: piped output would be folded at 80
 
 
@@ -20,9 +20,9 @@ NARROWEST = 150  # columns: piped output would be folded at 80
 @click.option("--values", "chosen", metavar="TEXT", multiple=True, help="Only values whose name begins so; repeatable.")
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this beside the two bases; repeatable.")
 @click.option("--entries", type=click.IntRange(2), help="Entries in each store.  [default: 800 to 8 by size]")
-@click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 5; quick 3, full 9]")
+@click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 5; quick 3, full 7]")
 @click.option("--quick", "size", flag_value="quick", help="A third of the entries, 3 rounds.")
-@click.option("--full", "size", flag_value="full", help="Four times the entries, 9 rounds, 48-atom cells too.")
+@click.option("--full", "size", flag_value="full", help="Twice the entries, 7 rounds, 48-atom cells too.")
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Templates of Amp's values.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")

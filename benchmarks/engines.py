@@ -72,6 +72,8 @@ class Engine:
 
 
 class Ampstore(Engine):
+    """A store in one file, as `ampstore.store.Store` opens it."""
+
     name = "ampstore"
     distribution = "ampstore"
     is_peer = False
@@ -85,6 +87,8 @@ class Ampstore(Engine):
 
 
 class AmpstoreFull(Ampstore):
+    """The same with an fsync per commit. Its reads are those of ampstore, so they show the noise."""
+
     name = "ampstore, full"
     durability = FSYNC
     differs = "as ampstore; to be set beside the other engines that fsync"
@@ -94,6 +98,8 @@ class AmpstoreFull(Ampstore):
 
 
 class Container(Ampstore):
+    """The database of Amp programs on a store."""
+
     name = "FileDatabase"
     differs = "as ampstore; looks for files of legacy programs at every access; 64 MB cache of decompressed values"
 
@@ -116,8 +122,7 @@ class Minimal(Engine):
     differs = "hand-written: pickle 5, no compression, no checksum, runs any code in a pickle"
     _table = "CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, payload BLOB)"
     _upsert = (
-        "INSERT INTO entry (key, payload) VALUES (?, ?)"
-        " ON CONFLICT (key) DO UPDATE SET payload = excluded.payload"
+        "INSERT INTO entry (key, payload) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET payload = excluded.payload"
     )
 
     def open(self, path: str) -> None:
@@ -153,6 +158,8 @@ class Minimal(Engine):
 
 
 class Shelve(Engine):
+    """The standard library on one of its dbm modules."""
+
     module = ""
     distribution = "python"
 
@@ -162,26 +169,36 @@ class Shelve(Engine):
 
 
 class ShelveGnu(Shelve):
+    """A hash file of gdbm."""
+
     name, module, durability = "shelve, gnu", "dbm.gnu", NONE
     differs = "a crash while writing may damage the file; one writer at a time, readers shut out"
 
 
 class ShelveNdbm(Shelve):
+    """Whatever the system has as ndbm."""
+
     name, module, durability = "shelve, ndbm", "dbm.ndbm", NONE
     differs = "a crash while writing may damage the file; values of any size only where ndbm is gdbm or Berkeley DB"
 
 
 class ShelveSqlite(Shelve):
+    """SQLite as the standard library uses it, from Python 3.13 on."""
+
     name, module, durability = "shelve, sqlite3", "dbm.sqlite3", FSYNC
     differs = "bulk set commits every entry"
 
 
 class ShelveDumb(Shelve):
+    """The dbm module that is always there."""
+
     name, module, durability = "shelve, dumb", "dbm.dumb", NONE
     differs = "index in memory and on disk at close, so an overwrite may be lost at a crash; one process"
 
 
 class Sqlitedict(Engine):
+    """sqlitedict in WAL mode."""
+
     name = distribution = "sqlitedict"
     durability = NONE
     differs = "sets synchronous=OFF itself; autocommit, in bulk set too; all SQL through a thread"
@@ -192,6 +209,8 @@ class Sqlitedict(Engine):
 
 
 class Diskcache(Engine):
+    """diskcache as a store that forgets nothing."""
+
     name = distribution = "diskcache"
     differs = "eviction off; values from 32 kB on are files of their own; keeps access statistics columns"
 
@@ -208,6 +227,8 @@ class Diskcache(Engine):
 
 
 class Lmdb(Engine):
+    """LMDB by hand, a transaction for each access."""
+
     name, distribution = "LMDB", "lmdb"
     durability = FSYNC
     differs = "size limit fixed at opening; pickle 5, no compression, no checksum; keys up to 511 bytes"
@@ -249,6 +270,8 @@ class Lmdb(Engine):
 
 
 class LmdbNoSync(Lmdb):
+    """The same without fsync."""
+
     name = "LMDB, no sync"
     durability = NONE
     differs = "as LMDB, but a power cut may damage the whole file, not only lose the last entries"
@@ -363,7 +386,7 @@ def _is_there(module: str) -> bool:
 
 
 def opened(name: str, path: str) -> Engine:
-    """An engine by its name, opened in a directory that exists."""
+    """Open an engine, by its name, in a directory that exists."""
     engine = ENGINES[name]()
     engine.open(path)
     return engine

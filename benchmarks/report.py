@@ -37,7 +37,7 @@ class Sheet(NamedTuple):
 
 
 def sheets(result: Result) -> list[Sheet]:
-    """Times, ratios to ampstore and ratios to the minimal loop of one kind of values."""
+    """Tabulate times, ratios to ampstore and ratios to the minimal loop of one kind of values."""
     title = f"{result.values}, {result.entries} entries"
     return [
         _times(f"{title}: µs per entry, median; bytes on disk per entry", result),
@@ -59,13 +59,13 @@ def verdict(result: Result) -> list[str]:
 
 
 def engine_sheet(names: list[str]) -> Sheet:
-    """What each engine is and what is not equal."""
+    """Tell what each engine is and what is not equal."""
     rows = [[name, _version(name), ENGINES[name].durability, ENGINES[name].differs] for name in names]
     return Sheet("Engines", ["engine", "version", "durability", DIFFERS], rows)
 
 
 def machine() -> dict[str, str]:
-    """What the numbers depend on besides the code."""
+    """Tell what the numbers depend on besides the code."""
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
@@ -88,7 +88,7 @@ def show(sheet: Sheet, console: Console) -> None:
 
 
 def markdown(sheet: Sheet) -> str:
-    """The table in Markdown."""
+    """Write a table in Markdown."""
     lines = [sheet.header, ["---"] * len(sheet.header), *sheet.rows]
     cells = ("| " + " | ".join(cell.replace(AHEAD, f"\\{AHEAD}") for cell in line) + " |" for line in lines)
     return f"**{sheet.title.replace(AHEAD, chr(92) + AHEAD)}**\n\n" + "\n".join(cells) + "\n"
@@ -119,7 +119,7 @@ def _relative(title: str, result: Result, base: str) -> Sheet:
 
 def _ranked(ahead: dict[str, float]) -> str:
     names = sorted(ahead, key=lambda name: ahead[name])
-    return ", ".join(f"{name} {_short(ahead[name])}" for name in names) or "nobody"
+    return "; ".join(f"{name} {_short(ahead[name])}" for name in names) or "nobody"
 
 
 def _is_ahead(found: list[float]) -> bool:

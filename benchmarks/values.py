@@ -71,7 +71,7 @@ def default_corpus() -> Path:
 
 
 def key_of(number: int) -> str:
-    """A key like Amp's: 32 hexadecimal digits."""
+    """Make a key like Amp's: 32 hexadecimal digits."""
     return md5(b"benchmark %d" % number, usedforsecurity=False).hexdigest()
 
 
@@ -90,7 +90,7 @@ def generic(number: int) -> object:
 
 
 def vary(value: object, rng: random.Random) -> object:
-    """A value of the same structure and types with numbers of its own."""
+    """Make a value of the same structure and types with numbers of its own."""
     if isinstance(value, float):
         return type(value)(value * (1 + 1e-3 * rng.gauss(0, 1)))
     if isinstance(value, np.ndarray):

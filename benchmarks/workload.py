@@ -197,7 +197,7 @@ def _keys(engine: Engine, plan: Plan) -> int:
     return sum(len(engine.keys()) for _ in range(engine.most.get("keys", plan.repeats)))
 
 
-def _items(engine: Engine, plan: Plan) -> int:
+def _items(engine: Engine, _plan: Plan) -> int:
     if engine.most.get("items") == 0:
         return 0
     return sum(1 for _ in engine.items())

@@ -184,7 +184,7 @@ class SQLite:
             _close_all(self._connections)
         self._local.connection = None
 
-    def _forget_parent(self) -> None:
+    def forget_parent(self) -> None:
         """In a forked child: keep what was inherited, use none of it."""
         _inherited.extend(self._connections.values())
         self._connections.clear()
@@ -237,7 +237,20 @@ class SQLite:
                 return self._steady(lambda: self.connection().execute(sql, parameters).fetchall())
             return (self._local.connection or self._connect()).execute(sql, parameters).fetchall()
         except sqlite3.Error as err:
+            if _is_bad_text(err) and self.connection().text_factory is str:
+                with self._any_text():
+                    return self._read(sql, parameters)
             raise self._translate(err) from err
+
+    @contextlib.contextmanager
+    def _any_text(self) -> Iterator[None]:
+        """Read damaged text too: one row whose text is no UTF-8 must not hide the others."""
+        connection = self.connection()
+        connection.text_factory = _decode_anything
+        try:
+            yield
+        finally:
+            connection.text_factory = str
 
     def _read_some(self, sql: str, parameters: Sequence[object], rows: int, size: int) -> list[tuple[object, ...]]:
         """First rows of a result, at most `rows`, and at most `size` bytes of payload (the last column)."""
@@ -253,9 +266,14 @@ class SQLite:
                         break
             return found
 
-        with self._translated():
+        try:
             self.connection()
             return self._steady(read) if self.readonly else read()
+        except sqlite3.Error as err:
+            if _is_bad_text(err) and self.connection().text_factory is str:
+                with self._any_text():
+                    return self._read_some(sql, parameters, rows, size)
+            raise self._translate(err) from err
 
     def fetch(self, key: str) -> tuple[str, int, bytes, bytes] | None:
         """codec, size, checksum and payload of an entry."""
@@ -273,7 +291,7 @@ class SQLite:
 
     def count(self) -> int:
         """Number of entries."""
-        return self._read(self.sql.count)[0][0]  # type: ignore[return-value]
+        return self._read(self.sql.number)[0][0]  # type: ignore[return-value]
 
     def last_id(self) -> int:
         """Largest id in use, 0 in an empty store."""
@@ -306,8 +324,7 @@ class SQLite:
         """key, kind, size, stored size, codec and time of writing, by key, from `prefix` on."""
         start, skip = prefix, False
         while rows := self._read_some(self.sql.listing, (start,), CHUNK_ROWS, CHUNK_BYTES):
-            for row in rows[1:] if skip else rows:
-                yield row  # type: ignore[misc]
+            yield from rows[1:] if skip else rows  # type: ignore[misc]
             if len(rows) < CHUNK_ROWS:
                 return
             start, skip = rows[-1][0], True  # type: ignore[assignment]
@@ -381,8 +398,7 @@ class SQLite:
         local.depth += 1
         try:
             yield
-            if self._local is not local or self._local.connection is not connection:
-                raise StoreError(str(self.path), "a transaction does not cross fork or close; begin it in the child")
+            self._check_still_open(local, connection)
             with self._translated():
                 connection.execute(commit)
         except BaseException:
@@ -396,6 +412,10 @@ class SQLite:
             local.depth -= 1
         if not local.depth:
             self._bound_wal()
+
+    def _check_still_open(self, local: _PerThread, connection: sqlite3.Connection) -> None:
+        if self._local is not local or local.connection is not connection:
+            raise StoreError(str(self.path), "a transaction does not cross fork or close; begin it in the child")
 
     @property
     def in_transaction(self) -> bool:
@@ -523,6 +543,15 @@ class SQLite:
         )
 
 
+def _is_bad_text(err: sqlite3.Error) -> bool:
+    """Whether the error comes from the module, not from SQLite: it could not decode a text column."""
+    return type(err) is sqlite3.OperationalError and getattr(err, "sqlite_errorcode", None) is None
+
+
+def _decode_anything(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
 def _sync_file(name: str) -> None:
     # Never the main file: closing any descriptor of it drops the locks that SQLite has on it.
     with contextlib.suppress(FileNotFoundError):
@@ -546,11 +575,8 @@ def _close_all(connections: dict[threading.Thread, sqlite3.Connection]) -> None:
 
 def _after_fork() -> None:
     for backend in list(_alive):
-        backend._forget_parent()
+        backend.forget_parent()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-

@@ -14,6 +14,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from ampstore.tables import entry, info
 
+
 class _Compile(Protocol):
     """Statement and the names of its parameters in order -> text."""
 
@@ -30,7 +31,7 @@ class Statements(NamedTuple):
     fetch: str  # key -> codec, size, checksum, payload
     head: str  # key -> checksum, written_at
     contains: str  # key -> 1
-    count: str  # -> number
+    number: str  # -> number of entries
     last_id: str  # -> id or NULL
     keys: str  # after id, up to id -> id, key
     rows: str  # after id, up to id -> id, key, codec, size, checksum, payload
@@ -53,7 +54,7 @@ def for_sqlite() -> Statements:
 
     def text(statement: ClauseElement, *order: str) -> str:
         compiled = statement.compile(dialect=dialect)
-        positions = tuple(compiled.positiontup or ())
+        positions = tuple(getattr(compiled, "positiontup", None) or ())
         if positions != order:
             raise AssertionError(f"parameters {positions}, expected {order}")
         return str(compiled)
@@ -70,7 +71,7 @@ def _statements(text: _Compile) -> Statements:
         fetch=text(select(*row[1:]).where(key), "key"),
         head=text(select(entry.c.checksum, entry.c.written_at).where(key), "key"),
         contains=text(select(literal_column("1")).select_from(entry).where(key), "key"),
-        count=text(select(func.count()).select_from(entry)),
+        number=text(select(func.count()).select_from(entry)),
         last_id=text(select(func.max(entry.c.id))),
         keys=text(select(entry.c.id, entry.c.key).where(span).order_by(entry.c.id), "after", "last"),
         rows=text(select(entry.c.id, *row).where(span).order_by(entry.c.id), "after", "last"),

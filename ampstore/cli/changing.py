@@ -35,7 +35,9 @@ def _parse(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise click.UsageError(f"{text[:40]!r} is neither a Python literal nor JSON; quote a text: '\"text\"'") from None
+        raise click.UsageError(
+            f"{text[:40]!r} is neither a Python literal nor JSON; quote a text: '\"text\"'"
+        ) from None
 
 
 @click.command()

@@ -80,7 +80,10 @@ def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None
     else:
         rows = [_row(report) for report in reports]
         if len(reports) > 1:
-            before, after = sum(report.bytes_before for report in reports), sum(report.bytes_after for report in reports)
+            before, after = (
+                sum(report.bytes_before for report in reports),
+                sum(report.bytes_after for report in reports),
+            )
             numbers = [sum(getattr(report, name) for report in reports) for name in ("entries", "written", "unchanged")]
             left = sum(len(report.left) for report in reports)
             seconds = sum(report.seconds for report in reports)
@@ -89,7 +92,9 @@ def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None
         output.print_table(columns, rows)
         for report in reports:
             for problem in report.left:
-                click.echo(f"left in {Path(report.source).name}: {problem.where} {problem.name!r}: {problem.reason}", err=True)
+                click.echo(
+                    f"left in {Path(report.source).name}: {problem.where} {problem.name!r}: {problem.reason}", err=True
+                )
     if not all(report.complete for report in reports):
         raise click.exceptions.Exit(1)
 

@@ -23,7 +23,18 @@ from ampstore.codec.same import same
 from ampstore.codec.safe import ANYTHING, Allowed, Rule
 from ampstore.errors import CorruptEntryError, EntryTooLargeError
 
-__all__ = ["ANYTHING", "Allowed", "Blob", "Codec", "Rule", "dump_legacy", "ends_whole", "load_legacy", "same", "summarise"]
+__all__ = [
+    "ANYTHING",
+    "Allowed",
+    "Blob",
+    "Codec",
+    "Rule",
+    "dump_legacy",
+    "ends_whole",
+    "load_legacy",
+    "same",
+    "summarise",
+]
 
 PICKLE = "pickle5"
 PICKLE_ZSTD = "pickle5+zstd"
@@ -112,9 +123,11 @@ class Codec:
         CorruptEntryError
             If the bytes are not those that were written.
         """
-        if checksum[DIGEST:] != crc32(payload).to_bytes(4):
+        if type(payload) is not bytes or checksum[DIGEST:] != crc32(payload).to_bytes(4):
             raise CorruptEntryError(key, "its bytes do not have the checksum that was stored with them")
         if codec == PICKLE:
+            if len(payload) != size:
+                raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
             return payload
         if codec != PICKLE_ZSTD:
             raise CorruptEntryError(key, f"unknown codec {codec!r}; a newer ampstore may know it")
@@ -126,7 +139,7 @@ class Codec:
     def check(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
         """As `unpack`, and compare the digest of the stream."""
         stream = self.unpack(key, codec, size, checksum, payload)
-        if len(stream) != size or checksum != _checksum(stream, payload):
+        if checksum != _checksum(stream, payload):
             raise CorruptEntryError(key, "its stream does not have the digest that was stored with it")
         return stream
 

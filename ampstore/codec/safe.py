@@ -38,9 +38,7 @@ ANYTHING: Anything = "*"
 
 PROTOCOL = 5
 
-_EXCEPTIONS = [
-    name for name, cls in vars(builtins).items() if isinstance(cls, type) and issubclass(cls, BaseException)
-]
+_EXCEPTIONS = [name for name, cls in vars(builtins).items() if isinstance(cls, type) and issubclass(cls, BaseException)]
 
 # Classes that may be called with anything, and constants. Those written in C cannot be changed by BUILD.
 CLASSES: dict[str, list[str]] = {
@@ -59,7 +57,14 @@ CLASSES: dict[str, list[str]] = {
     "ase.formula": ["Formula"],
     "ase.constraints": ["FixAtoms", "FixCom", "FixBondLengths", "FixedPlane", "FixedLine", "FixedMode", "FixScaled"]
     + ["FixCartesian", "FixInternals", "FixParametricRelations", "FixScaledParametricRelations"]
-    + ["FixCartesianParametricRelations", "FixSymmetry", "FixLinearTriatomic", "Hookean", "ExternalForce", "MirrorForce"]
+    + [
+        "FixCartesianParametricRelations",
+        "FixSymmetry",
+        "FixLinearTriatomic",
+        "Hookean",
+        "ExternalForce",
+        "MirrorForce",
+    ]
     + ["MirrorTorque"],
     "ase.calculators.singlepoint": ["SinglePointCalculator", "SinglePointDFTCalculator", "SinglePointKPoint"],
     "ase.calculators.calculator": ["Parameters"],
@@ -442,7 +447,9 @@ def _resolve(module: str, name: str) -> object:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise AttributeError(f"module {module!r} has no {name!r}; was it renamed since the value was stored?") from None
+            raise AttributeError(
+                f"module {module!r} has no {name!r}; was it renamed since the value was stored?"
+            ) from None
     return found
 
 

@@ -14,13 +14,15 @@ import io
 import os
 import tarfile
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from ampstore.errors import AccessError
-from ampstore.legacy.loose import LARGEST, sync_directory
+from ampstore.codec import Rule
+from ampstore.errors import AccessError, StorageError
+from ampstore.legacy.loose import LARGEST, holds_value, remove_if, sync_directory
 from ampstore.legacy.names import Problem, reason_against, temporary_name
 
 _BLOCK = 512
@@ -28,6 +30,7 @@ _CHUNK = 1 << 20
 _LONGEST_NAME_RECORD = 64 << 10
 _PADDING_AT_THE_END = 64 << 20
 _EDGE = 64 << 10
+_LATEST = 253402300800.0  # the year 10000; NaN and infinity are no times either
 
 
 class Member(NamedTuple):
@@ -38,8 +41,36 @@ class Member(NamedTuple):
     mtime: float
 
 
+class _Content:
+    """What one version of an archive holds. Its file lives as long as a thread reads from it."""
+
+    def __init__(self, stamp: tuple[int, ...] | None, descriptor: int | None = None) -> None:
+        self.stamp = stamp
+        self.members: dict[str, Member] = {}
+        self.problems: list[Problem] = []
+        self.whole: dict[str, bool] = {}
+        self._descriptor = descriptor
+        if descriptor is not None:
+            weakref.finalize(self, os.close, descriptor)
+
+    def read(self, name: str) -> bytes | None:
+        member = self.members.get(name)
+        if member is None or self._descriptor is None:
+            return None
+        return os.pread(self._descriptor, member.size, member.offset)
+
+    def holds_value(self, name: str, rule: Rule) -> bool:
+        member = self.members[name]
+        if name not in self.whole:
+            descriptor = self._descriptor or 0
+            self.whole[name] = holds_value(
+                name, member.size, lambda size, offset: os.pread(descriptor, size, member.offset + offset), rule
+            )
+        return self.whole[name]
+
+
 class Archive:
-    """The entries of one `archive.tar.gz`; an archive that is not there is empty.
+    """The entries of one `archive.tar.gz`; an archive that is not there is empty. Safe for many threads.
 
     Parameters
     ----------
@@ -48,30 +79,32 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stamp: tuple[int, ...] | None = None
-        self._members: dict[str, Member] = {}
-        self._problems: list[Problem] = []
-        self._unpacked: IO[bytes] | None = None
+        self._content = _Content(None)
 
     def __contains__(self, name: str) -> bool:
         return name in self.members()
 
     def members(self) -> dict[str, Member]:
         """Members that can be entries, by name; of two with one name the last counts."""
-        self._refresh()
-        return self._members
+        return self._current().members
+
+    def names(self, rule: Rule) -> list[str]:
+        """Names of the members that hold a value: Amp's archive() packs torn files too."""
+        content = self._current()
+        return [name for name in content.members if content.holds_value(name, rule)]
+
+    def holds_entry(self, name: str, rule: Rule) -> bool:
+        """Whether there is a member of that name that holds a value."""
+        content = self._current()
+        return name in content.members and content.holds_value(name, rule)
 
     def problems(self) -> list[Problem]:
         """Members that were refused, and damage of the file."""
-        self._refresh()
-        return self._problems
+        return self._current().problems
 
     def read(self, name: str) -> bytes | None:
         """Bytes of a member, None if there is none of that name."""
-        member = self.members().get(name)
-        if member is None or self._unpacked is None:
-            return None
-        return os.pread(self._unpacked.fileno(), member.size, member.offset)
+        return self._current().read(name)
 
     def size(self) -> int:
         """Bytes of the file, 0 if there is none."""
@@ -81,18 +114,20 @@ class Archive:
     def signature(self) -> str:
         """What tells this archive from another, also after a copy; "" if there is none."""
         try:
-            with open(self.path, "rb") as file:
-                start = file.read(_EDGE)
-                size = file.seek(0, io.SEEK_END)
-                file.seek(max(0, size - _EDGE))
-                return f"{size}-{hashlib.sha256(start + file.read(_EDGE)).hexdigest()[:32]}"
-        except FileNotFoundError:
+            return _signature(self.path)
+        except (FileNotFoundError, NotADirectoryError):
             return ""
+        except PermissionError as err:
+            raise AccessError(str(self.path)) from err
 
     def remove(self) -> None:
         """Delete the archive."""
-        self.path.unlink(missing_ok=True)
-        self._refresh()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self.path.unlink()
+
+    def remove_unchanged(self, signature: str) -> bool:
+        """Delete the archive unless somebody wrote it since; False if it stays."""
+        return remove_if(self.path, lambda aside: _signature(aside) == signature)
 
     def _look(self) -> tuple[int, ...] | None:
         try:
@@ -101,36 +136,37 @@ class Archive:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _refresh(self) -> None:
+    def _current(self) -> _Content:
         stamp = self._look()
-        if stamp == self._stamp:
-            return
-        self._members, self._problems = {}, []
-        if self._unpacked:
-            self._unpacked.close()
-            self._unpacked = None
-        if stamp:
-            self._unpack()
-        self._stamp = stamp
+        if stamp != self._content.stamp:
+            self._content = self._unpack(stamp) if stamp else _Content(None)
+        return self._content
 
-    def _unpack(self) -> None:
-        unpacked = tempfile.TemporaryFile(prefix="ampstore-")
+    def _unpack(self, stamp: tuple[int, ...]) -> _Content:
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb") as file, tempfile.TemporaryFile(prefix="ampstore-") as unpacked:
+                content = _Content(stamp, os.dup(unpacked.fileno()))
                 for name, reason, data, mtime in _entries(_Gzip(file)):
                     if reason:
-                        self._problems.append(Problem(name, "archive", reason))
+                        content.problems.append(Problem(name, "archive", reason))
                         continue
-                    self._members[name] = Member(unpacked.tell(), len(data), mtime)
+                    content.members[name] = Member(unpacked.tell(), len(data), mtime)
                     unpacked.write(data)
+        except FileNotFoundError:
+            return _Content(None)
         except PermissionError as err:
-            unpacked.close()
             raise AccessError(str(self.path)) from err
-        except BaseException:
-            unpacked.close()
-            raise
-        unpacked.flush()
-        self._unpacked = unpacked
+        except OSError as err:
+            raise StorageError(str(self.path), f"cannot be unpacked to {tempfile.gettempdir()}: {err.strerror}") from err
+        return content
+
+
+def _signature(path: Path) -> str:
+    with open(path, "rb") as file:
+        start = file.read(_EDGE)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _EDGE))
+        return f"{size}-{hashlib.sha256(start + file.read(_EDGE)).hexdigest()[:32]}"
 
 
 class _Gzip:
@@ -188,7 +224,7 @@ class _Gzip:
 
 def _entries(stream: _Gzip) -> Iterator[tuple[str, str, bytes, float]]:
     """name, reason why it is refused ("" if it is not), bytes and mtime of every member."""
-    long_name = ""
+    record = _Record()
     while header := stream.read(_BLOCK):
         if not header.strip(b"\0"):
             stream.skip(_PADDING_AT_THE_END)  # on to the checksum of the gzip file
@@ -203,34 +239,48 @@ def _entries(stream: _Gzip) -> Iterator[tuple[str, str, bytes, float]]:
             return
         padded = -(-member.size // _BLOCK) * _BLOCK
         if member.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE) and member.size <= _LONGEST_NAME_RECORD:
-            record = stream.read(padded)[: member.size]
-            long_name = _long_name(record, member.type == tarfile.XHDTYPE) or long_name
+            data = stream.read(padded)[: member.size]
+            record = _pax(data) if member.type == tarfile.XHDTYPE else record._replace(name=_text(data.rstrip(b"\0")))
             continue
-        name, long_name = long_name or member.name, ""
-        name = name.removeprefix("./")
+        name = (record.name or member.name).removeprefix("./")
+        mtime, record = record.mtime or float(member.mtime), _Record()
         reason = _reason(member) or reason_against(name)
         if reason:
             stream.skip(padded)
             yield name, reason, b"", 0.0
             continue
         data, reason = _content(stream, member.size, padded)
-        yield name, reason, data, float(member.mtime)
+        yield name, reason, data, mtime
     if stream.damage:
         yield "archive.tar.gz", f"damaged: {stream.damage}", b"", 0.0
 
 
-def _long_name(record: bytes, pax: bool) -> str:
-    if not pax:
-        return record.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    while record:
-        length, _, rest = record.partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(record):
-            return ""
-        name, _, value = record[len(length) + 1 : int(length) - 1].partition(b"=")
+class _Record(NamedTuple):
+    """What an extended header says about the next member: Amp on Python 3.8 and later writes one for each."""
+
+    name: str = ""
+    mtime: float = 0.0
+
+
+def _pax(data: bytes) -> _Record:
+    found = _Record()
+    while data:
+        length, _, _ = data.partition(b" ")
+        if not length.isdigit() or len(length) > 6 or not 0 < int(length) <= len(data):
+            break
+        name, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
         if name == b"path":
-            return value.decode("utf-8", "surrogateescape")
-        record = record[int(length) :]
-    return ""
+            found = found._replace(name=_text(value))
+        elif name == b"mtime":
+            with contextlib.suppress(ValueError):
+                mtime = float(value)
+                found = found._replace(mtime=mtime if 0 < mtime < _LATEST else 0.0)
+        data = data[int(length) :]
+    return found
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 _KINDS = {

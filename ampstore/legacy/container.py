@@ -1,31 +1,62 @@
 """A container in the legacy layout: its two tiers, and `LegacyDatabase`, the mapping on them.
 
-    get  k --> loose > archive
-    set  k --> loose, atomically
-    archive()  loose + archive --> new archive, then the loose files that did not change go
+get  k --> loose > archive
+set  k --> loose, atomically
+archive()  loose + archive --> new archive, then the loose files that did not change go
 """
 
+import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Self
 
 from ampstore.codec import Allowed, Rule, dump_legacy, load_legacy
-from ampstore.errors import CodecError, KeyTypeError, MissingStoreError
+from ampstore.errors import AccessError, BusyError, CodecError, KeyTypeError, LegacyPickleError, MissingStoreError
 from ampstore.legacy.archive import Archive, write_archive
-from ampstore.legacy.loose import Loose, Stamp
+from ampstore.legacy.loose import Loose, Stamp, remove_left_overs
 from ampstore.legacy.names import Problem, check_name, reason_against
 
 log = logging.getLogger(__name__)
 
+_TIMEOUT = 30.0
+
 SUFFIX = ".ampdb"
+LOCK_NAME = "store.lock"
 
 
 def container_path(filename: str | os.PathLike[str]) -> Path:
     """Directory of a container: the suffix .ampdb is added unless it is there, as Amp does."""
     path = Path(os.path.abspath(filename))
     return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+
+
+@contextlib.contextmanager
+def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
+    """One maintainer at a time folds, archives or compacts a container.
+
+    Raises
+    ------
+    BusyError
+        If another one is at it for longer than `timeout` seconds.
+    AccessError
+        If this user may not write there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / LOCK_NAME, timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout as err:
+        raise BusyError(str(directory), f"another process maintained it for {timeout:g} s; try again later") from err
+    except OSError as err:
+        raise AccessError(str(directory), f"cannot be locked for maintenance: {err.strerror}") from err
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Container:
@@ -61,13 +92,18 @@ class Container:
         stamps = (self.loose.stamp(name) for name in self.loose.names())
         return self.archive.size() + sum(stamp.size for stamp in stamps if stamp)
 
+    def remove_left_overs(self) -> int:
+        """Delete temporary files of processes that are long gone; how many."""
+        return self.loose.remove_left_overs() + remove_left_overs(self.directory)
+
 
 class LegacyDatabase(MutableMapping[str, object]):
     """The pure legacy layout, written so that nothing is torn and real Amp reads it.
 
     Every set is one atomic, synced file; `archive` replaces the archive by rename. Safe for many
-    processes; `archive` should run in one. Values are pickled with protocol 2, which Amp on
-    Python 2 and 3 reads, and NumPy's types under the names that NumPy 1 has.
+    processes; `archive` and deleting an archived entry wait for each other. Values are pickled with
+    protocol 2, which Amp on Python 2 and 3 reads, and NumPy's types under the names that NumPy 1 has.
+    Torn files are no entries; setting their keys replaces them.
 
     Parameters
     ----------
@@ -97,9 +133,22 @@ class LegacyDatabase(MutableMapping[str, object]):
         """Nothing to do: every write is durable. Here for programs that call it."""
 
     def __getitem__(self, key: str) -> object:
-        data = self._tiers.read(key) if isinstance(key, str) else None
-        if data is None:
+        if not isinstance(key, str) or reason_against(key):
             raise KeyError(key)
+        problem: LegacyPickleError | None = None
+        try:
+            if found := self._tiers.loose.load(key, self.rule):
+                return found[0]
+        except LegacyPickleError as err:
+            problem = err
+        data = self._tiers.archive.read(key)
+        # Archived since the first look?
+        if data is None and not problem and (found := self._tiers.loose.load(key, self.rule)):
+            return found[0]
+        if data is None:
+            raise problem or KeyError(key)
+        if problem:
+            log.warning("%s: %s; returning the older value from the archive", self.path, problem)
         return load_legacy(key, data, self.rule)
 
     def __setitem__(self, key: str, value: object) -> None:
@@ -116,23 +165,33 @@ class LegacyDatabase(MutableMapping[str, object]):
             raise KeyError(key)
         # Archive first: the other order would show the archived value for a moment.
         if key in self._tiers.archive:
-            self._rewrite_archive({}, without=key)
+            with maintenance_lock(self.path, _TIMEOUT):
+                self._rewrite_archive({}, without=key)
         self._tiers.loose.remove(key)
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str) or reason_against(key):
             return False
-        return self._tiers.loose.stamp(key) is not None or key in self._tiers.archive
+        loose, archive = self._tiers.loose, self._tiers.archive
+        return loose.holds_entry(key, self.rule) or archive.holds_entry(key, self.rule)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tiers.names())
+        return iter(self.keys())
 
     def __len__(self) -> int:
-        return len(self._tiers.names())
+        return len(self.keys())
 
     def keys(self) -> list[str]:  # type: ignore[override]
-        """List of all keys."""
-        return self._tiers.names()
+        """List of all keys, those of the archive first."""
+        loose = self._tiers.loose
+        return list(
+            dict.fromkeys(
+                [
+                    *self._tiers.archive.names(self.rule),
+                    *(name for name in loose.names() if loose.holds_entry(name, self.rule)),
+                ]
+            )
+        )
 
     def values(self) -> list[object]:  # type: ignore[override]
         """List of all values, in the order of `keys`."""
@@ -143,21 +202,23 @@ class LegacyDatabase(MutableMapping[str, object]):
 
         Files that hold no entry stay where they are.
         """
-        packed = {name: stamp for name in self._tiers.loose.names() if (stamp := self._sound(name))}
-        self._rewrite_archive(packed)
-        return sum(self._tiers.loose.remove_unchanged(name, stamp) for name, stamp in packed.items())
+        if not self.path.is_dir():
+            return 0
+        with maintenance_lock(self.path, _TIMEOUT):
+            self._tiers.remove_left_overs()
+            packed = {name: stamp for name in self._tiers.loose.names() if (stamp := self._sound(name))}
+            if packed:
+                self._rewrite_archive(packed)
+            return sum(self._tiers.loose.remove_unchanged(name, stamp) for name, stamp in packed.items())
 
     def _sound(self, name: str) -> Stamp | None:
         """Stamp of a loose file that holds a value."""
-        found = self._tiers.loose.read(name)
-        if not found:
-            return None
         try:
-            load_legacy(name, found[0], self.rule)
+            found = self._tiers.loose.load(name, self.rule, settled=True)
         except CodecError as err:
             log.warning("%s: left in loose/: %s", self.path, err)
             return None
-        return found[1]
+        return found[1] if found else None
 
     def _rewrite_archive(self, packed: Mapping[str, Stamp], without: str | None = None) -> None:
         archive, loose = self._tiers.archive, self._tiers.loose
@@ -172,4 +233,8 @@ class LegacyDatabase(MutableMapping[str, object]):
                     yield name, found[0], stamp.mtime_ns / 1e9
 
         (self.path / "loose").mkdir(parents=True, exist_ok=True)
+        if archive.problems():
+            kept = self.path / f"archive-damaged-{time.time_ns()}.tar.gz"
+            os.link(archive.path, kept)
+            log.warning("%s: the archive has %s; it is kept as %s", self.path, archive.problems()[0].reason, kept.name)
         write_archive(archive.path, entries())

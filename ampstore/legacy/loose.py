@@ -5,22 +5,29 @@ a file is written under a temporary name, synced, renamed, and the directory is 
 """
 
 import contextlib
+import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.codec import Rule, ends_whole, load_legacy
-from ampstore.errors import AccessError, CodecError, LegacyPickleError, StorageError
-from ampstore.legacy.names import Problem, is_left_over, reason_against, temporary_name
+from ampstore.errors import AccessError, AmpstoreError, CodecError, LegacyPickleError, StorageError
+from ampstore.legacy.names import Problem, is_left_over, is_ours, reason_against, temporary_name
 
 LARGEST = 1 << 30
 """Bytes of the largest file that is read: SQLite takes no more in one row either."""
 
 SETTLING = 0.5
+"""Seconds for which a file that is no whole pickle may be one that is being written."""
+
+TICK = 0.02
+"""Seconds within which two writes may leave the same mtime: file systems stamp with a coarse clock."""
+
 _TAIL = 512
+_NO_FILE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO))  # link loops, O_NOFOLLOW; sockets
 _LEFT_OVER_AFTER = 3600.0
 
 
@@ -43,6 +50,7 @@ class Loose:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._whole: dict[str, Stamp] = {}
 
     def names(self) -> Iterator[str]:
         """Names of the files that may hold an entry, in the order of the directory."""
@@ -71,6 +79,8 @@ class Loose:
                 yield from items
         except (FileNotFoundError, NotADirectoryError):
             return
+        except PermissionError as err:
+            raise AccessError(str(self.directory)) from err
 
     def stamp(self, name: str) -> Stamp | None:
         """Stamp of a regular file, None if there is none of that name."""
@@ -78,6 +88,8 @@ class Loose:
             found = os.lstat(f"{self.directory}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError as err:
+            raise AccessError(f"{self.directory}/{name}") from err
         return _stamp(found) if stat.S_ISREG(found.st_mode) else None
 
     def read(self, name: str) -> tuple[bytes, Stamp] | None:
@@ -88,47 +100,62 @@ class Loose:
         AccessError, StorageError
             If it cannot be read, or is larger than `LARGEST`.
         """
+        with self._opened(name) as opened:
+            if opened is None:
+                return None
+            descriptor, stamp = opened
+            if stamp.size > LARGEST:
+                path = f"{self.directory}/{name}"
+                raise StorageError(path, f"{stamp.size:,} bytes; files over {LARGEST:,} bytes are not read")
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(LARGEST), stamp
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[int, Stamp] | None]:
+        """Descriptor and stamp of a regular file, None if there is none of that name."""
         path = f"{self.directory}/{name}"
         try:
             # O_NONBLOCK: opening a FIFO would wait for its writer.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except PermissionError as err:
-            raise AccessError(path) from err
-        except OSError:
-            return None  # a symbolic link, a socket
-        with open(descriptor, "rb") as file:
+        except OSError as err:
+            if err.errno not in _NO_FILE:
+                # "Not there" would bring up an older value, or have this one calculated again.
+                raise _translated(path, err, "read") from err
+            yield None
+            return
+        try:
             found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                return None
-            if found.st_size > LARGEST:
-                raise StorageError(path, f"{found.st_size:,} bytes; files over {LARGEST:,} bytes are not read")
-            return file.read(LARGEST), _stamp(found)
+            yield (descriptor, _stamp(found)) if stat.S_ISREG(found.st_mode) else None
+        except AmpstoreError:
+            raise
+        except OSError as err:
+            raise _translated(path, err, "read") from err
+        finally:
+            os.close(descriptor)
 
     def holds_entry(self, name: str, rule: Rule) -> bool:
-        """Whether there is a file that holds a value; the end of the file tells for nearly all."""
-        try:
-            descriptor = os.open(f"{self.directory}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return False
-        with open(descriptor, "rb", buffering=0) as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or not 0 < found.st_size <= LARGEST:
+        """Whether there is a file that holds a value; files that were found whole are only looked at."""
+        with self._opened(name) as opened:
+            if opened is None:
                 return False
-            if ends_whole(os.pread(descriptor, _TAIL, max(0, found.st_size - _TAIL))):
+            descriptor, stamp = opened
+            if self._whole.get(name) == stamp:
                 return True
-            try:
-                load_legacy(name, file.read(), rule)
-            except CodecError:
+            if not holds_value(name, stamp.size, lambda size, offset: os.pread(descriptor, size, offset), rule):
                 return False
+            self._whole[name] = stamp
             return True
 
-    def load(self, name: str, rule: Rule) -> tuple[object, Stamp] | None:
+    def load(self, name: str, rule: Rule, *, settled: bool = False) -> tuple[object, Stamp] | None:
         """Value and stamp of a file; None if there is none.
 
         A legacy program writes in place, so a file that is no whole pickle and was changed a moment
         ago is looked at again for up to `SETTLING` seconds.
+
+        Parameters
+        ----------
+        settled : bool
+            Wait until the stamp tells every later write, for a caller that removes the file.
 
         Raises
         ------
@@ -138,6 +165,9 @@ class Loose:
         deadline = time.monotonic() + SETTLING
         while found := self.read(name):
             data, stamp = found
+            if settled and 0 <= time.time() - stamp.mtime_ns / 1e9 < TICK and time.monotonic() < deadline:
+                time.sleep(TICK / 4)
+                continue
             try:
                 return load_legacy(name, data, rule), stamp
             except LegacyPickleError:
@@ -157,10 +187,8 @@ class Loose:
         try:
             os.makedirs(self.directory, exist_ok=True)
             write_atomically(self.directory / name, data)
-        except PermissionError as err:
-            raise AccessError(str(self.directory / name)) from err
         except OSError as err:
-            raise StorageError(str(self.directory / name), f"cannot be written: {err.strerror}") from err
+            raise _translated(str(self.directory / name), err, "written") from err
 
     def remove(self, name: str) -> bool:
         """Delete a file; False if there is none."""
@@ -175,27 +203,80 @@ class Loose:
 
         It is moved aside before the last look: a legacy writer that comes later makes a new file.
         """
-        path, aside = self.directory / name, self.directory / temporary_name()
-        try:
-            os.rename(path, aside)
-        except (FileNotFoundError, NotADirectoryError):
+        if self.stamp(name) != stamp:
             return False
-        unchanged = _stamp(os.lstat(aside)) == stamp
-        if not unchanged:
-            with contextlib.suppress(FileExistsError):  # written once more meanwhile, and that one wins
-                os.link(aside, path)
-        os.unlink(aside)
-        return unchanged
+        return remove_if(self.directory / name, lambda aside: _stamp(os.lstat(aside)) == stamp)
 
     def remove_left_overs(self) -> int:
         """Delete temporary files of processes that are long gone; how many."""
-        count = 0
-        for item in self._scan():
+        return remove_left_overs(self.directory)
+
+
+def remove_left_overs(directory: Path) -> int:
+    """Delete our temporary files in a directory that nobody touched for an hour; how many."""
+    count = 0
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as items:
+        for item in items:
             with contextlib.suppress(OSError):
-                if item.name.startswith(".ampstore-") and item.stat().st_mtime < time.time() - _LEFT_OVER_AFTER:
+                if is_ours(item.name) and item.stat(follow_symlinks=False).st_mtime < time.time() - _LEFT_OVER_AFTER:
                     os.unlink(item.path)
                     count += 1
-        return count
+    return count
+
+
+def remove_if(path: Path, condition: Callable[[Path], bool]) -> bool:
+    """Delete a file for which a condition holds; False if it does not, or if there is none.
+
+    The file is moved aside before the condition looks at it, so nobody changes it after that look
+    but who has it open already, and such a change is seen.
+    """
+    aside = path.parent / temporary_name()
+    try:
+        os.rename(path, aside)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    holds = condition(aside)
+    if not holds:
+        try:
+            os.link(aside, path)
+        except FileExistsError:  # written once more meanwhile, and that one wins
+            pass
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                os.rename(aside, path)
+                return False
+    os.unlink(aside)
+    return holds
+
+
+def holds_value(name: str, size: int, read: Callable[[int, int], bytes], rule: Rule) -> bool:
+    """Whether legacy bytes are a whole value; for text pickles, nearly all there are, the last line tells.
+
+    Parameters
+    ----------
+    name : str
+    size : int
+        Number of bytes.
+    read : callable(size, offset)
+        Gives some of them.
+    rule : Rule
+    """
+    if not 0 < size <= LARGEST:
+        return False
+    tail = read(_TAIL, max(0, size - _TAIL))
+    if size > _TAIL:
+        tail = tail[tail.find(b"\n") + 1 :] if b"\n" in tail else b""
+        tail = b"\n" + tail
+    # A full stop among the bytes of a binary pickle says nothing: one torn file in 256 ends with it.
+    if tail.isascii() and ends_whole(tail):
+        return True
+    try:
+        load_legacy(name, read(size, 0), rule)
+    except LegacyPickleError:
+        return False
+    except CodecError:  # whole, but names what the rule forbids: the reader is told so
+        return True
+    return True
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -221,6 +302,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _translated(path: str, err: OSError, action: str) -> Exception:
+    if isinstance(err, PermissionError):
+        return AccessError(path)
+    return StorageError(path, f"cannot be {action}: {err.strerror}")
 
 
 def _stamp(found: os.stat_result) -> Stamp:

@@ -1,6 +1,5 @@
 """Which texts can be the name of a loose file or an archive member, and which files are ours."""
 
-import os
 import secrets
 from typing import NamedTuple
 
@@ -36,9 +35,9 @@ def reason_against(name: str) -> str:
     if name.startswith(_OURS):
         return "it is a temporary file of ampstore"
     try:
-        size = len(os.fsencode(name))
+        size = len(name.encode())
     except UnicodeEncodeError:
-        return "it has a character that no file name can hold"
+        return "it is not UTF-8, and keys are text"
     return f"it has {size} bytes, and file names end at 255" if size > 255 else ""
 
 
@@ -56,6 +55,11 @@ def check_name(key: str) -> None:
 def temporary_name() -> str:
     """Name for a file that is not finished; cannot be guessed, and is never taken for an entry."""
     return f"{_OURS}{secrets.token_hex(8)}.tmp"
+
+
+def is_ours(name: str) -> bool:
+    """Whether `temporary_name` made this name."""
+    return name.startswith(_OURS)
 
 
 def is_left_over(name: str) -> bool:

@@ -1,6 +1,6 @@
 """Constants of the format, and byte planes.
 
-    planes of 0x0102 0x0304 (little-endian 02 01 04 03)    01 03 02 04
+planes of 0x0102 0x0304 (little-endian 02 01 04 03)    01 03 02 04
 """
 
 import struct
@@ -24,7 +24,9 @@ WIDTH = {code: struct.calcsize("<" + code) for code in "?bBhHiIqQefd"} | {"F": 8
 Items = list[Any]
 
 _RANGES = [
-    (code, 0, 256 ** WIDTH[code] - 1) if code.isupper() else (code, -(256 ** WIDTH[code]) // 2, 256 ** WIDTH[code] // 2 - 1)
+    (code, 0, 256 ** WIDTH[code] - 1)
+    if code.isupper()
+    else (code, -(256 ** WIDTH[code]) // 2, 256 ** WIDTH[code] // 2 - 1)
     for code in INTEGERS
 ]
 
@@ -44,8 +46,10 @@ def planes(data: bytes, width: int, start: int = 0, stride: int | None = None) -
     return b"".join([data[start + byte :: stride or width] for byte in reversed(range(width))])
 
 
-def unplanes(data: bytes, width: int) -> bytearray:
+def unplanes(data: bytes, width: int) -> "bytes | bytearray":
     """The numbers that `planes` took apart."""
+    if width == 1:
+        return data
     size = len(data) // width
     numbers = bytearray(len(data))
     for plane, byte in enumerate(reversed(range(width))):

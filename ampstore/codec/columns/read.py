@@ -9,7 +9,17 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from ampstore.codec.columns.layout import (
-    DEEPEST, DTYPES, FEWEST_OTHERS, HEADER, INTEGERS, MOST_AXES, MOST_FIELDS, MOST_TYPES, WIDTH, Items, unplanes,
+    DEEPEST,
+    DTYPES,
+    FEWEST_OTHERS,
+    HEADER,
+    INTEGERS,
+    MOST_AXES,
+    MOST_FIELDS,
+    MOST_TYPES,
+    WIDTH,
+    Items,
+    unplanes,
 )
 
 if TYPE_CHECKING:
@@ -109,26 +119,25 @@ class _Reader:
             raise ValueError(f"the same key twice in a dict before {self.position}")
         return dicts
 
-    def strings(self, size: int, _: int = 0) -> list[str]:
+    def repeats(self, size: int, depth: int) -> Items:
         (count,) = struct.unpack("<I", self.take(4))
-        if not 0 < count <= size:
-            raise ValueError(f"{count} texts for {size} items before {self.position}")
-        lengths, total = self.lengths(count)
-        data = self.take(total)
-        table = [word.decode("utf-8", "surrogatepass") for word in _cut(data, lengths)]
-        if count == size:
-            return table
         indices = self.integers(size)
         if min(indices) < 0 or max(indices) >= count:
-            raise ValueError(f"index beyond {count} texts before {self.position}")
+            raise ValueError(f"index beyond {count} items before {self.position}")
+        table = self.column(count, depth)
+        if not all(cls.__hash__ and cls is not tuple for cls in set(map(type, table))):
+            raise ValueError(f"a container is repeated before {self.position}")
         return list(map(table.__getitem__, indices))
+
+    def strings(self, size: int, _: int) -> Items:
+        lengths, total = self.lengths(size)
+        data = self.take(total)
+        return [word.decode("utf-8", "surrogatepass") for word in _cut(data, lengths)]
 
     def numpy_strings(self, size: int, _: int) -> Items:
         import numpy as np
 
-        texts = self.strings(size)
-        made = {text: np.str_(text) for text in texts}
-        return list(map(made.__getitem__, texts))
+        return list(map(np.str_, self.strings(size, 0)))
 
     def booleans(self, size: int, _: int) -> Items:
         data = self.take(size)
@@ -202,18 +211,19 @@ class _Reader:
         code, axes = self.code(DTYPES), self.take(1)[0]
         if axes > MOST_AXES:
             raise ValueError(f"array of {axes} axes before {self.position}")
-        shapes = list(zip(*[self.integers(size) for _ in range(axes)], strict=True)) or [()] * size
-        sizes = list(map(math.prod, shapes))
-        if min(map(min, shapes), default=0) < 0 or (total := sum(sizes)) > len(self.stream) - self.position:
-            raise ValueError(f"array shapes before {self.position} of {len(self.stream)} reach beyond the end")
         dtype = np.dtype("<" + code)
-        flat = self.numbers(total, code)
-        trails = {shape[1:] for shape in shapes}
-        if len(trails) == 1 and axes and 0 not in (trail := trails.pop()):
-            rows = flat.reshape(-1, *trail)
-            return [part.astype(dtype) for part in _cut(rows, [shape[0] for shape in shapes])]
-        parts = zip(_cut(flat, sizes), shapes, strict=True)
-        return [part.reshape(shape).astype(dtype) for part, shape in parts]
+        lengths = [list(self.integers(size)) for _ in range(axes)]
+        if min(map(min, lengths), default=0) < 0:
+            raise ValueError(f"array of negative length before {self.position}")
+        if axes and all(min(axis) == max(axis) > 0 for axis in lengths[1:]):
+            trail = [axis[0] for axis in lengths[1:]]
+            flat = self.numbers(sum(lengths[0]) * math.prod(trail), code).reshape(-1, *trail)
+            ends = accumulate(lengths[0], initial=0)
+            return [flat[start:end].astype(dtype) for start, end in pairwise(ends)]
+        shapes = list(zip(*lengths, strict=True)) or [()] * size
+        sizes = list(map(math.prod, shapes))
+        parts = _cut(self.numbers(sum(sizes), code), sizes)
+        return [part.reshape(shape).astype(dtype) for part, shape in zip(parts, shapes, strict=True)]
 
     def numbers(self, size: int, code: str) -> "numpy.typing.NDArray[Any]":
         """Numbers of arrays in the type in which they were stored, maybe read-only."""
@@ -252,6 +262,7 @@ _READERS: dict[bytes, Callable[[_Reader, int, int], Items]] = {
     b"V": _Reader.tuples,
     b"D": _Reader.dicts,
     b"M": _Reader.mixed,
+    b"R": _Reader.repeats,
     b"A": _Reader.arrays,
     b"f": _Reader.numpy_floats,
     b"i": _Reader.numpy_ints,

@@ -10,8 +10,20 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ampstore.codec.columns.layout import (
-    DEEPEST, DTYPES, FEWEST_OTHERS, FEWEST_ZEROS, HEADER, INTEGERS, MOST_AXES, MOST_FIELDS, MOST_TYPES, WIDTH, Items,
-    little, planes, smallest,
+    DEEPEST,
+    DTYPES,
+    FEWEST_OTHERS,
+    FEWEST_ZEROS,
+    HEADER,
+    INTEGERS,
+    MOST_AXES,
+    MOST_FIELDS,
+    MOST_TYPES,
+    WIDTH,
+    Items,
+    little,
+    planes,
+    smallest,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +59,9 @@ def _promising(value: Any, depth: int) -> bool:
     if cls is dict:
         return all(_promising(item, depth - 1) for pair in islice(value.items(), 1) for item in pair)
     return True
+
+
+_REPEATABLE = frozenset(("bool", "int", "int64", "str", "str_"))
 
 
 class _Writer:
@@ -88,12 +103,29 @@ class _Writer:
     def mixed(self, items: Items, types: list[type], depth: int, nested: bool) -> None:
         if len(types) > MOST_TYPES:
             raise Misfit
+        if _REPEATABLE.issuperset(cls.__name__ for cls in types) and self.repeats(items, depth):
+            return
         number = {cls: index for index, cls in enumerate(types)}
         selector = bytes(map(number.__getitem__, map(type, items)))
         self.parts += (b"M", bytes((len(types),)), selector)
         for index in range(len(types)):
             chosen = compress(items, selector.translate(_only(index)))
             self.column(list(chosen), depth, nested)
+
+    def repeats(self, items: Items, depth: int) -> bool:
+        """Few distinct texts and whole numbers, many times: a column of those, and indices."""
+        typed = list(zip(map(type, items), items, strict=True))  # 1 == True == numpy.int64(1)
+        table = list(dict.fromkeys(typed))
+        if len(table) * 2 > len(items):
+            return False
+        self.table(table, typed)
+        self.column([item for _, item in table], depth)
+        return True
+
+    def table(self, table: Items, items: Items) -> None:
+        number = {item: index for index, item in enumerate(table)}
+        self.parts += (b"R", struct.pack("<I", len(table)))
+        self.integers(list(map(number.__getitem__, items)))
 
     def lists(self, items: Items, depth: int, _: bool) -> None:
         self.distinct(items)
@@ -123,24 +155,21 @@ class _Writer:
         self.column(list(chain.from_iterable(map(dict.values, items))), depth)
 
     def strings(self, items: Items, *_: object) -> None:
-        self.parts.append(b"S")
-        self.texts(items)
+        self.texts(items, b"S")
 
     def numpy_strings(self, items: Items, *_: object) -> None:
-        self.parts.append(b"s")
-        for text in self.texts(items):
+        for text in self.texts(items, b"s"):
             if text.endswith("\0"):  # numpy.str_("a\0") is "a"
                 raise Misfit
 
-    def texts(self, items: Items) -> list[str]:
+    def texts(self, items: Items, tag: bytes) -> list[str]:
         table = list(dict.fromkeys(items))
+        if len(table) < len(items):
+            self.table(table, items)
         words = [str.encode(text, "utf-8", "surrogatepass") for text in table]
-        self.parts.append(struct.pack("<I", len(table)))
+        self.parts.append(tag)
         self.integers(list(map(len, words)))
         self.parts.append(b"".join(words))
-        if len(table) < len(items):
-            index = {text: number for number, text in enumerate(table)}
-            self.integers(list(map(index.__getitem__, items)))
         return table
 
     def booleans(self, items: Items, *_: object) -> None:
@@ -238,7 +267,10 @@ def _only(index: int) -> bytes:
     return bytes(index) + b"\1" + bytes(255 - index)
 
 
-_CODES = {("<" if WIDTH[code] > 1 else "|") + name + str(WIDTH[code]): code for code, name in zip(DTYPES, "biuiuiuiufffcc", strict=True)}
+_CODES = {
+    ("<" if WIDTH[code] > 1 else "|") + name + str(WIDTH[code]): code
+    for code, name in zip(DTYPES, "biuiuiuiufffcc", strict=True)
+}
 """Codes by `dtype.str`: "<i8" is "q"."""
 
 _Write = Callable[[_Writer, Items, int, bool], None]

@@ -1,0 +1,109 @@
+"""The architecture: imports go down only, and heavy ones happen late."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+FLOORS = [
+    {"errors", "log"},
+    {"codec", "tables"},
+    {"backend", "schema"},
+    {"store", "legacy"},
+    {"shelf", "transfer"},
+    {"shelve", "database"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+
+KNOWS = {  # third-party module -> the only parts that may import it
+    "sqlite3": {"backend", "schema"},
+    "sqlalchemy": {"tables", "backend", "schema"},
+    "alembic": {"schema"},
+    "pickle": {"codec", "errors", "shelf"},
+    "zstandard": {"codec"},
+    "tarfile": {"legacy"},
+    "filelock": {"transfer"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "ase": {"images"},
+    "zmq": {"messages"},
+}
+
+
+def imports(path):
+    """Every module that a file imports, also inside functions; not those for type checkers only."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules():
+    return [path for path in (ROOT / "ampstore").rglob("*.py") if path.name != "__init__.py" or path.parent.name != "ampstore"]
+
+
+def part_of(path):
+    return path.relative_to(ROOT / "ampstore").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    """A part imports parts of lower floors only; inside a package anything goes."""
+    part = part_of(path)
+    for name in imports(path):
+        if name.startswith("ampstore."):
+            other = name.split(".")[1]
+            assert other == part or FLOOR[other] < FLOOR[part], f"{part} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_part_that_knows_a_library_imports_it(path):
+    """SQL stays in the backend, pickle in the codec, tar in legacy."""
+    for name in imports(path):
+        allowed = KNOWS.get(name.split(".")[0])
+        assert allowed is None or part_of(path) in allowed, f"{path} imports {name}"
+
+
+def test_every_part_has_a_floor():
+    """A new module is entered in the house."""
+    assert {part_of(path) for path in modules()} == set(FLOOR)
+
+
+def modules_after(code):
+    program = f"import sys\n{code}\nprint(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize("heavy", ["ase", "alembic", "sqlalchemy", "zmq", "numpy", "click", "rich", "sqlite3"])
+def test_importing_ampstore_does_not_import(heavy):
+    """`import ampstore` is cheap: names are loaded when they are used."""
+    assert heavy not in modules_after("import ampstore")
+
+
+def test_opening_a_store_at_head_imports_neither_alembic_nor_ase(tmp_path):
+    """Only creating and upgrading need Alembic."""
+    import ampstore
+
+    ampstore.open(tmp_path / "a.db").close()
+    loaded = modules_after(f"import ampstore; ampstore.open({str(tmp_path / 'a.db')!r}).close()")
+    assert not loaded & {"alembic", "ase", "numpy", "click", "rich"}
+
+
+def test_lazy_names_are_the_public_names():
+    """Every name in __all__ can be had, and dir() shows it."""
+    import ampstore
+
+    for name in ampstore.__all__:
+        assert getattr(ampstore, name) is not None
+    assert set(ampstore.__all__) <= set(dir(ampstore))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = ampstore.nonsense
