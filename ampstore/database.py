@@ -13,6 +13,7 @@ anything back.
 """
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -21,10 +22,10 @@ from typing import Self
 from ampstore.backend import Durability
 from ampstore.codec import Allowed, Codec
 from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, ReadOnlyError
-from ampstore.legacy import Container, container_path
+from ampstore.legacy import Container, Stamp, container_path
 from ampstore.legacy.names import reason_against
 from ampstore.store import Damage, Store
-from ampstore.transfer import FOLDED, STORE_NAME, Progress, Report, fold, maintenance_lock
+from ampstore.transfer import FOLDED, STORE_NAME, Progress, Report, fold, left_in_archive, maintenance_lock
 
 log = logging.getLogger(__name__)
 
@@ -131,11 +132,23 @@ class FileDatabase(MutableMapping[str, object]):
     def _open(self, flag: str) -> Store:
         return Store(self._file, flag, allow=self._allow, **self._options)  # type: ignore[arg-type]
 
-    def _archive_counts(self, store: Store | None) -> bool:
-        """Whether the archive holds anything that the store has not taken over."""
-        if not self._tiers.archive.size():
+    def _archived(self, store: Store | None) -> list[str]:
+        """Keys of the archive that hold a value and that the store has not taken over."""
+        archive, left = self._tiers.archive, self._left_in_archive(store)
+        return [name for name in archive.names(self._codec.rule) if left is None or name in left]
+
+    def _is_archived(self, store: Store | None, key: object) -> bool:
+        archive = self._tiers.archive
+        if not isinstance(key, str) or not archive.size():
             return False
-        return store is None or store.noted(FOLDED) != self._tiers.archive.signature()
+        left = self._left_in_archive(store)
+        return (left is None or key in left) and archive.holds_entry(key, self._codec.rule)
+
+    def _left_in_archive(self, store: Store | None) -> set[str] | None:
+        """Names that count in the archive; None if all of them do."""
+        if not self._tiers.archive.size():
+            return set()
+        return left_in_archive(store, self._tiers.archive.signature()) if store else None
 
     # -- one entry -----------------------------------------------------------------------------
 
@@ -163,10 +176,8 @@ class FileDatabase(MutableMapping[str, object]):
         if store:
             with contextlib.suppress(KeyError):
                 return store[key]
-        if self._archive_counts(store) and isinstance(key, str):
-            data = self._tiers.archive.read(key)
-            if data is not None:
-                return self._codec.load_legacy(key, data)
+        if self._is_archived(store, key) and (data := self._tiers.archive.read(key)) is not None:
+            return self._codec.load_legacy(key, data)
         store = self._existing()
         if store is None:
             raise KeyError(key)
@@ -174,24 +185,41 @@ class FileDatabase(MutableMapping[str, object]):
 
     def __setitem__(self, key: str, value: object) -> None:
         store = self._writable()
-        torn = self._fold_loose(store, key)
+        torn = self._fold_loose(store, [key])
         store[key] = value
-        if torn:
-            self._tiers.loose.remove(key)
+        self._remove_torn(store, torn)
 
-    def _fold_loose(self, store: Store, key: str) -> bool:
-        """Bring a loose file of this key into the store; True if it holds no value and may go."""
-        if not isinstance(key, str) or reason_against(key) or self._tiers.loose.stamp(key) is None:
-            return False
-        try:
-            found = self._tiers.loose.load(key, self._codec.rule)
-        except CodecError as err:
-            log.warning("%s: replacing a loose file that holds no value: %s", self.path, err)
-            return True
-        if found:
-            store[key] = found[0]
-            self._tiers.loose.remove_unchanged(key, found[1])
-        return False
+    def _fold_loose(self, store: Store, keys: Iterable[str]) -> dict[str, Stamp]:
+        """Bring the loose files of these keys into the store; stamps of those that hold no value."""
+        folded, torn = dict[str, Stamp](), dict[str, Stamp]()
+        loose = self._tiers.loose
+        for key in keys:
+            if not isinstance(key, str) or reason_against(key) or (before := loose.stamp(key)) is None:
+                continue
+            try:
+                found = loose.load(key, self._codec.rule, settled=True)
+            except CodecError as err:
+                log.warning("%s: replacing a loose file that holds no value: %s", self.path, err)
+                torn[key] = before
+                continue
+            if not found:
+                continue
+            with store.batch():
+                # Inside the write lock: whoever folded it first has removed it before writing anything newer.
+                if loose.stamp(key) == found[1]:
+                    store[key] = found[0]
+                    folded[key] = found[1]
+        if folded:
+            store.sync()  # the files go now; the WAL alone would not survive a power cut
+        for key, stamp in folded.items():
+            loose.remove_unchanged(key, stamp)
+        return torn
+
+    def _remove_torn(self, store: Store, torn: Mapping[str, Stamp]) -> None:
+        if torn:
+            store.sync()
+        for key, stamp in torn.items():
+            self._tiers.loose.remove_unchanged(key, stamp)
 
     def __delitem__(self, key: str) -> None:
         if self.readonly:
@@ -200,12 +228,22 @@ class FileDatabase(MutableMapping[str, object]):
             raise KeyError(key)
         store = self._writable()
         # Archive first, loose last: any other order could show an older value again.
-        if self._archive_counts(store) and key in self._tiers.archive:
-            self._fold(loose=False, remove=False)
+        if key in self._tiers.archive:
+            if self._left_in_archive(store) is None:
+                self._fold(loose=False, remove=False)
+            self._forget_archived(store, key)
         with contextlib.suppress(KeyError):
             del store[key]
-        if not reason_against(key):
-            self._tiers.loose.remove(key)
+        if not reason_against(key) and self._tiers.loose.remove(key):
+            with contextlib.suppress(KeyError):  # another process folded the file just before it went
+                del store[key]
+
+    def _forget_archived(self, store: Store, key: str) -> None:
+        """Let a member that nobody could read count no longer."""
+        signature = self._tiers.archive.signature()
+        left = left_in_archive(store, signature)
+        if left and key in left:
+            store.note(FOLDED, f"{signature} {json.dumps(sorted(left - {key}))}")
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
@@ -215,7 +253,7 @@ class FileDatabase(MutableMapping[str, object]):
         store = self._existing()
         if store and key in store:
             return True
-        if self._archive_counts(store) and key in self._tiers.archive:
+        if self._is_archived(store, key):
             return True
         store = self._existing()
         return store is not None and key in store
@@ -227,7 +265,7 @@ class FileDatabase(MutableMapping[str, object]):
 
     def __len__(self) -> int:
         store = self._existing()
-        if next(self._tiers.loose.names(), None) is None and not self._archive_counts(store):
+        if next(self._tiers.loose.names(), None) is None and self._left_in_archive(store) == set():
             return len(store) if store else 0
         return len(self.keys())
 
@@ -237,8 +275,7 @@ class FileDatabase(MutableMapping[str, object]):
         found = dict.fromkeys(store or ())
         loose, rule = self._tiers.loose, self._codec.rule
         found |= dict.fromkeys(name for name in loose.names() if loose.holds_entry(name, rule))
-        if self._archive_counts(store):
-            found |= dict.fromkeys(self._tiers.archive.members())
+        found |= dict.fromkeys(self._archived(store))
         return list(found)
 
     def values(self) -> list[object]:  # type: ignore[override]
@@ -258,21 +295,23 @@ class FileDatabase(MutableMapping[str, object]):
         if not pairs:
             return
         store = self._writable()
-        loose = [key for key in self._tiers.loose.names() if key in pairs]
-        torn = [key for key in loose if self._fold_loose(store, key)]
+        torn = self._fold_loose(store, [key for key in self._tiers.loose.names() if key in pairs])
         store.put_many(pairs)
-        for key in torn:
-            self._tiers.loose.remove(key)
+        self._remove_torn(store, torn)
 
     def clear(self) -> None:
         """Delete all entries of all tiers."""
         if self.readonly:
             raise ReadOnlyError(str(self.path))
+        store = self._existing()
+        # From the oldest tier to the newest: no older value shows in between.
         self._tiers.archive.remove()
+        if store:
+            store.clear()
         for name in list(self._tiers.loose.names()):
             self._tiers.loose.remove(name)
-        if store := self._existing():
-            store.clear()
+        if store:
+            store.clear()  # what another process folded meanwhile
 
     # -- care ----------------------------------------------------------------------------------
 
@@ -287,7 +326,7 @@ class FileDatabase(MutableMapping[str, object]):
         if not self.path.is_dir():
             return Report(str(self.path), self._file)
         report = self._fold(loose=True, remove=True, progress=progress)
-        self._tiers.loose.remove_left_overs()
+        self._tiers.remove_left_overs()
         self._writable().compact()
         report.bytes_after = self._writable().stats().disk
         return report
@@ -304,8 +343,7 @@ class FileDatabase(MutableMapping[str, object]):
     def unfolded(self) -> list[str]:
         """Keys of loose files and of an archive that is not folded in yet."""
         found = dict.fromkeys(self._tiers.loose.names())
-        if self._archive_counts(self._existing()):
-            found |= dict.fromkeys(self._tiers.archive.members())
+        found |= dict.fromkeys(self._archived(self._existing()))
         return list(found)
 
     def tiers(self) -> dict[str, int]:

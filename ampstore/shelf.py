@@ -6,6 +6,7 @@ A `Shelf` is a `shelve.Shelf`, so `isinstance` in programs that were written for
 
 import os
 import shelve
+import weakref
 from collections.abc import ItemsView, Iterator, ValuesView
 from pickle import DEFAULT_PROTOCOL, HIGHEST_PROTOCOL
 
@@ -45,6 +46,8 @@ class Shelf(shelve.Shelf[object]):
         self.cache: dict[str, object] = {}
         self.keyencoding = "utf-8"
         self._protocol = DEFAULT_PROTOCOL if protocol is None else protocol
+        # Runs once: at close, when the shelf is collected, or at exit, before the store is closed.
+        self._finish = weakref.finalize(self, _store_and_close, store, self.cache)
 
     def __repr__(self) -> str:
         return f"<ampstore shelf {str(self.dict.path)!r}>"
@@ -98,7 +101,8 @@ class Shelf(shelve.Shelf[object]):
 
     def pop(self, key: str, *default: object) -> object:
         """Remove an entry and return its value; no other process can change it in between."""
-        self._store_cached(key)
+        if key in self.cache:
+            self.dict[key] = self.cache.pop(key)
         return self.dict.pop(key, *default)
 
     def popitem(self) -> tuple[str, object]:
@@ -111,25 +115,30 @@ class Shelf(shelve.Shelf[object]):
         self.cache.clear()
         self.dict.clear()
 
-    def _store_cached(self, key: str) -> None:
-        if key in self.cache:
-            self.dict[key] = self.cache.pop(key)
-
     def sync(self) -> None:
         """Store what writeback kept, and put everything on the disk."""
-        if self.cache and not self.dict.readonly:
-            self.dict.put_many(self.cache)
-        self.cache = {}
+        _store_cached(self.dict, self.cache)
         self.dict.sync()
 
     def close(self) -> None:
         """Store what writeback kept and close. Closing twice is fine."""
-        if self.dict.closed:
-            return
-        try:
-            self.sync()
-        finally:
-            self.dict.close()
+        self._finish()
+
+
+def _store_cached(store: Store, cache: dict[str, object]) -> None:
+    if cache and not store.readonly:
+        store.put_many(cache)
+    cache.clear()
+
+
+def _store_and_close(store: Store, cache: dict[str, object]) -> None:
+    if store.closed:
+        return
+    try:
+        _store_cached(store, cache)
+        store.sync()
+    finally:
+        store.close()
 
 
 def open(  # noqa: A001 - the name that shelve has

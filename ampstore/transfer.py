@@ -11,24 +11,48 @@ again finishes the work: what is stored already is compared, not written.
 """
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.codec import Allowed, Blob, Codec, Rule, dump_legacy, load_legacy, same
-from ampstore.errors import AmpstoreError, BusyError, CodecError, MissingStoreError
-from ampstore.legacy import Container, Problem, Stamp, check_name, container_path
+from ampstore.errors import AmpstoreError, CodecError, MissingStoreError, StoreError
+from ampstore.legacy import (
+    LOCK_NAME,
+    Container,
+    Problem,
+    Stamp,
+    check_name,
+    container_path,
+    maintenance_lock,
+)
 from ampstore.legacy.archive import write_archive
 from ampstore.store import Store
 
+__all__ = [
+    "FOLDED",
+    "LOCK_NAME",
+    "STORE_NAME",
+    "Progress",
+    "Report",
+    "export_legacy",
+    "find_containers",
+    "fold",
+    "import_legacy",
+    "left_in_archive",
+    "maintenance_lock",
+]
+
 STORE_NAME = "store.sqlite3"
-LOCK_NAME = "store.lock"
 FOLDED = "folded archive"
-"""Fact in a container's store: signature of the archive whose entries are all in the store."""
+"""Fact in a container's store: signature of the archive that was folded, and the names that could not be read."""
 
 CHUNK_ENTRIES = 64
 CHUNK_BYTES = 4 << 20
@@ -172,7 +196,8 @@ def import_legacy(
     with contextlib.ExitStack() as stack:
         store = None
         if not dry_run:
-            stack.enter_context(maintenance_lock(directory, timeout))
+            if into is None or remove_source:
+                stack.enter_context(maintenance_lock(directory, timeout))
             target.parent.mkdir(parents=True, exist_ok=True)
             store = stack.enter_context(Store(target, "c", allow=allow, timeout=timeout))
         fold(container, store, report, Codec(allow), jobs=jobs, remove=remove_source, progress=progress)
@@ -188,24 +213,6 @@ def _target(directory: Path, into: Path | str | None) -> Path:
         return directory / STORE_NAME
     target = Path(into)
     return target / STORE_NAME if target.name.endswith(".ampdb") or target.is_dir() else target
-
-
-@contextlib.contextmanager
-def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
-    """One maintainer at a time folds, archives or compacts a container.
-
-    Raises
-    ------
-    BusyError
-        If another one is at it for longer than `timeout` seconds.
-    """
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(directory / LOCK_NAME, timeout=timeout):
-            yield
-    except Timeout as err:
-        raise BusyError(str(directory), f"another process maintained it for {timeout:g} s; try again later") from err
 
 
 class _Source(NamedTuple):
@@ -250,33 +257,47 @@ def fold(
         False leaves the loose files alone.
     """
     signature = container.archive.signature()
+    own = store is not None and store.path.parent == container.directory
+    left = left_in_archive(store, signature) if own and store else None
+    taken = container.archive.members().keys() - left if left is not None else frozenset[str]()
     report.left += container.problems()
     shadowed = {name for name in container.archive.members() if container.loose.stamp(name)}
     settled_archive = set[str]()
+    if not loose:
+        # A torn file shows the archived value, which the store must have if it is to be the one that counts.
+        settled_archive = {name for name in shadowed if container.loose.holds_entry(name, codec.rule)}
+        shadowed = settled_archive.copy()
     loose_files = sum(1 for _ in container.loose.names()) if loose else 0
     total = report.entries = loose_files + len(container.archive.members()) - len(shadowed)
     for chunk in _encoded(
         container, _sources(container, shadowed, loose), codec, jobs if report.bytes_before > WORTH_PROCESSES else 1
     ):
-        settled = _store_chunk(store, chunk, codec, report)
+        settled = _store_chunk(store, container, chunk, codec, report, taken)
         settled_archive |= {entry.name for entry in settled if entry.where == "archive" or entry.name in shadowed}
-        if remove:
+        if remove and store and settled:
+            store.sync()  # the file goes now; the WAL alone would not survive a power cut
             stamps = ((entry.name, entry.stamp) for entry in settled if entry.stamp)
             report.removed += sum(container.loose.remove_unchanged(name, stamp) for name, stamp in stamps)
         if progress:
             done = report.written + report.unchanged + len(report.left)
             progress(min(done, total), total)
-    if not loose:
-        settled_archive |= {name for name in shadowed if container.loose.holds_entry(name, codec.rule)}
     if store is None or not signature or signature != container.archive.signature():
         return
     refused = {problem.name for problem in report.left if problem.where == "archive"}
     open_members = container.archive.members().keys() - settled_archive
-    if open_members <= refused and store.path.parent == container.directory:
-        store.note(FOLDED, signature)
+    if own and open_members <= refused:
+        store.note(FOLDED, f"{signature} {json.dumps(sorted(open_members))}")
     if remove and not open_members and not container.archive.problems():
-        container.archive.remove()
-        report.removed += 1
+        store.sync()
+        report.removed += container.archive.remove_unchanged(signature)
+
+
+def left_in_archive(store: Store, signature: str) -> set[str] | None:
+    """Names that this archive has and the store did not take over; None if it was never folded."""
+    noted, _, names = (store.noted(FOLDED) or "").partition(" ")
+    if not signature or noted != signature:
+        return None
+    return set(json.loads(names)) if names else set()
 
 
 def _sources(container: Container, shadowed: set[str], loose: bool) -> Iterator[_Source]:
@@ -321,8 +342,12 @@ def _encoded(container: Container, sources: Iterator[_Source], codec: Codec, job
 
         waiting = [submit(chunk) for chunk in islice(chunks, 2 * jobs)]
         while waiting:
-            yield waiting.pop(0).result()
-            waiting += [submit(chunk) for chunk in islice(chunks, 1)]
+            try:
+                yield waiting.pop(0).result()
+                waiting += [submit(chunk) for chunk in islice(chunks, 1)]
+            except BrokenProcessPool as err:
+                detail = "one of the processes that read it was killed; run the same command again with --jobs 1"
+                raise StoreError(str(container.directory), detail) from err
 
 
 def _with_data(container: Container, chunk: list[_Source]) -> list[_Source]:
@@ -344,7 +369,7 @@ def _encode(container: Container, source: _Source, codec: Codec) -> _Encoded:
     made = _Encoded(source.name, source.where, source.mtime, None, None, "")
     try:
         if source.where == "loose":
-            found = container.loose.load(source.name, codec.rule)
+            found = container.loose.load(source.name, codec.rule, settled=True)
             if found is None:
                 return made._replace(reason="it went away meanwhile; run the same command again")
             value, stamp = found
@@ -359,46 +384,62 @@ def _encode(container: Container, source: _Source, codec: Codec) -> _Encoded:
         return made._replace(reason=getattr(err, "reason", "") or str(err))
 
 
-def _store_chunk(store: Store | None, chunk: Sequence[_Encoded], codec: Codec, report: Report) -> list[_Encoded]:
-    """Write what is new, read it back; the entries that the store now has."""
+def _store_chunk(
+    store: Store | None,
+    container: Container,
+    chunk: Sequence[_Encoded],
+    codec: Codec,
+    report: Report,
+    taken: AbstractSet[str],
+) -> list[_Encoded]:
+    """Write what is new, read it back; the entries that the store need not take any more."""
     report.left += [Problem(entry.name, entry.where, entry.reason) for entry in chunk if entry.reason]
     sound = [entry for entry in chunk if entry.blob]
     if store is None:
         report.written += len(sound)
         return []
-    new = [entry for entry in sound if _is_new(store, entry)]
-    store.put_blobs((entry.name, entry.blob) for entry in new if entry.blob)
-    report.unchanged += len(sound) - len(new)
-    settled = [entry for entry in sound if entry not in new]
-    for entry in new:
-        if _is_stored(store, entry, codec):
-            settled.append(entry)
-            report.written += 1
-        else:
-            report.left.append(Problem(entry.name, entry.where, "another program changed it meanwhile; run again"))
+    with store.batch():
+        # Inside the write lock: a set or a delete removes the loose file before its own last write, so
+        # as long as the file is there nothing newer can be in the store.
+        current = [entry for entry in sound if _is_there(container, entry)]
+        new = {entry.name for entry in current if _is_new(store, entry, codec, taken)}
+        store.put_blobs((entry.name, entry.blob) for entry in current if entry.name in new and entry.blob)
+    changed = [(entry, "another program changed it meanwhile; run again") for entry in sound if entry not in current]
+    damaged = [(entry, "the store's copy of it is damaged") for entry in current if not _is_sound(store, entry, codec)]
+    report.left += [Problem(entry.name, entry.where, reason) for entry, reason in (*changed, *damaged)]
+    unsound = {entry.name for entry, _ in damaged}
+    settled = [entry for entry in current if entry.name not in unsound]
+    report.written += sum(entry.name in new for entry in settled)
+    report.unchanged += sum(entry.name not in new for entry in settled)
     return settled
 
 
-def _is_new(store: Store, entry: _Encoded) -> bool:
+def _is_there(container: Container, entry: _Encoded) -> bool:
+    return entry.where == "archive" or container.loose.stamp(entry.name) == entry.stamp
+
+
+def _is_new(store: Store, entry: _Encoded, codec: Codec, taken: AbstractSet[str]) -> bool:
     """Whether the store lacks this value, and it is not older than what the store has."""
     head = store.head(entry.name)
     if head is None:
-        return True
+        return entry.where == "loose" or entry.name not in taken  # taken and gone: it was deleted
     checksum, written_at = head
-    if entry.blob is None or checksum[:16] == entry.blob.checksum[:16]:
+    if entry.blob is None:
         return False
+    if checksum[:16] == entry.blob.checksum[:16]:
+        return not _is_sound(store, entry, codec)
     return entry.where == "loose" or entry.mtime > written_at
 
 
-def _is_stored(store: Store, entry: _Encoded, codec: Codec) -> bool:
+def _is_sound(store: Store, entry: _Encoded, codec: Codec) -> bool:
+    """Whether what the store has under this key is whole; another process may have deleted it."""
     row = store.read_blob(entry.name)
-    if row is None or entry.blob is None:
-        return False
     try:
-        codec.check(entry.name, *row)
+        if row:
+            codec.check(entry.name, *row)
     except CodecError:
         return False
-    return row[2] == entry.blob.checksum
+    return True
 
 
 def export_legacy(

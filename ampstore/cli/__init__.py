@@ -35,12 +35,25 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (AmpstoreError, FileExistsError) as err:
+        except BrokenPipeError:
+            raise  # click knows what to do when the reader of a pipe goes away
+        except (AmpstoreError, OSError) as err:
             if ctx.params.get("debug"):
                 raise
-            failure = click.ClickException(str(err))
-            failure.exit_code = 2 if isinstance(err, _USAGE) else 3 if isinstance(err, _NOT_NOW) else 1
-            raise failure from err
+            raise _Failure(str(err), _exit_code(err)) from err
+
+
+class _Failure(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+def _exit_code(err: Exception) -> int:
+    if isinstance(err, _USAGE):
+        return 2
+    foreign = isinstance(err, OSError) and not isinstance(err, AmpstoreError)
+    return 3 if foreign or isinstance(err, _NOT_NOW) else 1
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

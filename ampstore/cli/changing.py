@@ -16,15 +16,18 @@ from ampstore.errors import MissingStoreError
 @click.argument("value", default="-")
 def put(path: Path, key: str, value: str) -> None:
     """Store one entry; makes the store if it is not there. VALUE is a Python literal or JSON, - reads stdin."""
+    from ampstore.database import FileDatabase
+    from ampstore.legacy import container_path
     from ampstore.store import Store
 
     text = click.get_text_stream("stdin").read() if value == "-" else value
+    parsed = _parse(text.strip())
     try:
         target = open_target(path, write=True)
     except MissingStoreError:
-        target = Store(path, "c")
+        target = FileDatabase(path) if container_path(path).name == path.name else Store(path, "c")
     with target:
-        target[key] = _parse(text.strip())
+        target[key] = parsed
 
 
 def _parse(text: str) -> object:

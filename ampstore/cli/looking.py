@@ -1,6 +1,7 @@
 """Commands that change nothing: info, ls, get, verify."""
 
 import json
+import re
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -56,14 +57,17 @@ def ls(path: Path, pattern: str, limit: int, as_json: bool) -> None:
     rows: list[list[object]] = []
     with open_target(path) as target:
         store = target.store if isinstance(target, FileDatabase) else target
-        prefix = pattern.split("*")[0].split("?")[0].split("[")[0]
+        prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
         for key, kind, size, stored, codec, written in store.listing(prefix) if store else ():
-            if fnmatchcase(key, pattern) and not (limit and len(rows) >= limit):
+            if limit and len(rows) >= limit:
+                break
+            if fnmatchcase(key, pattern):
                 rows.append([key, kind, size, stored, codec, _time(written)])
-        if isinstance(target, FileDatabase):
-            for key in target.unfolded():
-                if fnmatchcase(key, pattern) and not (limit and len(rows) >= limit):
-                    rows.append([key, "legacy file", "", "", "", ""])
+        for key in target.unfolded() if isinstance(target, FileDatabase) else ():
+            if limit and len(rows) >= limit:
+                break
+            if fnmatchcase(key, pattern):
+                rows.append([key, "legacy file", "", "", "", ""])
     if as_json:
         for row in rows:
             click.echo(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False))
@@ -107,7 +111,7 @@ def verify(path: Path, allow: tuple[str, ...], as_json: bool) -> None:
         output.print_json({"entries": entries, "damaged": [damage._asdict() for damage in damages]})
     else:
         for damage in damages:
-            click.echo(f"damaged: {damage.key or 'the file'}: {damage.reason}")
+            click.echo(output.printable(f"damaged: {damage.key or 'the file'}: {damage.reason}"))
         click.echo(f"{entries} entries, {len(damages)} damaged")
     if damages:
         raise click.exceptions.Exit(1)

@@ -57,7 +57,16 @@ def migrate(
                     progress=progress,
                 )
             )
-    _show(reports, as_json, "would be written" if dry_run else "written")
+    kept = not (dry_run or remove_source or into or as_json) and any(report.written for report in reports)
+    try:
+        _show(reports, as_json, "would be written" if dry_run else "written")
+    finally:
+        if kept:
+            click.echo(
+                "legacy files were kept, and loose ones still win over the store; "
+                "`ampstore archive PATH` or --remove-source removes them",
+                err=True,
+            )
 
 
 def _destination(container: Path, containers: list[Path], paths: tuple[Path, ...], into: Path | None) -> Path | None:
@@ -78,7 +87,8 @@ def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None
     if as_json:
         output.print_json([report.as_dict() for report in reports])
     else:
-        rows = [_row(report) for report in reports]
+        names = _names(reports)
+        rows = [_row(name, report) for name, report in zip(names, reports, strict=True)]
         if len(reports) > 1:
             before, after = (
                 sum(report.bytes_before for report in reports),
@@ -90,17 +100,22 @@ def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None
             rows.append(["all", *numbers, left, *_sizes(before, after), f"{seconds:.2f}"])
         columns = ["database", "entries", verb, "unchanged", "left", "before", "after", "ratio", "seconds"]
         output.print_table(columns, rows)
-        for report in reports:
+        for name, report in zip(names, reports, strict=True):
             for problem in report.left:
-                click.echo(
-                    f"left in {Path(report.source).name}: {problem.where} {problem.name!r}: {problem.reason}", err=True
-                )
+                left = f"left in {name}: {problem.where} {problem.name!r}: {problem.reason}"
+                click.echo(output.printable(left), err=True)
     if not all(report.complete for report in reports):
         raise click.exceptions.Exit(1)
 
 
-def _row(report: "Report") -> list[object]:
-    name = Path(report.source).name
+def _names(reports: "list[Report]") -> list[str]:
+    """Last parts of the paths, or paths relative to the working directory where those are not enough."""
+    names = [Path(report.source).name for report in reports]
+    unique = len(set(names)) == len(names)
+    return names if unique else [os.path.relpath(report.source) for report in reports]
+
+
+def _row(name: str, report: "Report") -> list[object]:
     sizes = _sizes(report.bytes_before, report.bytes_after)
     return [name, report.entries, report.written, report.unchanged, len(report.left), *sizes, f"{report.seconds:.2f}"]
 

@@ -46,14 +46,25 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for n, column in enumerate(columns):
-        numbers = any(not isinstance(row[n], str) or row[n][:1].isdigit() for row in rows) and n > 0
+        numbers = n > 0 and any(_is_number(row[n]) for row in rows)
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(printable(str(cell))) for cell in row))
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console.width = 200
     console.print(table)
+
+
+def _is_number(cell: object) -> bool:
+    return not isinstance(cell, str) or cell[:1].isdigit()
+
+
+def printable(text: str) -> str:
+    """The text with everything that could command a terminal written as an escape sequence of Python."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 @contextlib.contextmanager

@@ -9,4 +9,15 @@ from ampstore.legacy.container import LOCK_NAME, Container, LegacyDatabase, cont
 from ampstore.legacy.loose import Loose, Stamp
 from ampstore.legacy.names import Problem, check_name
 
-__all__ = ["Archive", "Container", "LegacyDatabase", "Loose", "Problem", "Stamp", "check_name", "container_path"]
+__all__ = [
+    "LOCK_NAME",
+    "Archive",
+    "Container",
+    "LegacyDatabase",
+    "Loose",
+    "Problem",
+    "Stamp",
+    "check_name",
+    "container_path",
+    "maintenance_lock",
+]

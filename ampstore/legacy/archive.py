@@ -157,7 +157,8 @@ class Archive:
         except PermissionError as err:
             raise AccessError(str(self.path)) from err
         except OSError as err:
-            raise StorageError(str(self.path), f"cannot be unpacked to {tempfile.gettempdir()}: {err.strerror}") from err
+            detail = f"cannot be unpacked to {tempfile.gettempdir()}: {err.strerror}"
+            raise StorageError(str(self.path), detail) from err
         return content
 
 

@@ -119,7 +119,7 @@ class LegacyDatabase(MutableMapping[str, object]):
         self._tiers = Container(self.path)
 
     @classmethod
-    def open(cls, filename: str | os.PathLike[str], flag: str | None = None) -> Self:
+    def open(cls, filename: str | os.PathLike[str], flag: str | None = None) -> Self:  # noqa: ARG003
         """Open a database; the flag is ignored, as in Amp."""
         return cls(filename)
 

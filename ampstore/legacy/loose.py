@@ -55,9 +55,10 @@ class Loose:
     def names(self) -> Iterator[str]:
         """Names of the files that may hold an entry, in the order of the directory."""
         for item in self._scan():
-            if not is_left_over(item.name) and item.is_file(follow_symlinks=False) and not _empty(item):
-                if not reason_against(item.name):
-                    yield item.name
+            if is_left_over(item.name) or reason_against(item.name):
+                continue
+            if item.is_file(follow_symlinks=False) and not _empty(item):
+                yield item.name
 
     def problems(self) -> Iterator[Problem]:
         """What lies in the directory and is no entry."""

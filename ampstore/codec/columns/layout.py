@@ -13,6 +13,8 @@ DEEPEST = 16
 MOST_FIELDS = 8  # longer tuples are sequences, not records
 MOST_TYPES = 255
 MOST_AXES = 8
+FEWEST_SCALARS = 100  # smaller values are faster as pickles
+LEVELS_TO_LOOK = 4
 FEWEST_ZEROS = 16  # one float in so many must be +0.0 for zeros to be kept as bits
 FEWEST_OTHERS = 8  # and one in so many must not: every item takes a byte at least
 
@@ -31,12 +33,12 @@ _RANGES = [
 ]
 
 
-def smallest(lowest: int, highest: int) -> str | None:
-    """Code of the smallest type of whole numbers with this range."""
+def smallest(lowest: int, highest: int) -> str:
+    """Code of the first type of whole numbers that has this range."""
     for code, least, most in _RANGES:
         if least <= lowest and highest <= most:
             return code
-    return None
+    raise OverflowError(f"{lowest} to {highest} is too wide for 64 bits")
 
 
 def planes(data: bytes, width: int, start: int = 0, stride: int | None = None) -> bytes:

@@ -4,7 +4,7 @@ import math
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +96,10 @@ class _Reader:
 
     def lists(self, size: int, depth: int) -> Items:
         lengths, total = self.lengths(size)
-        if total and total == size * lengths[0] and min(lengths) == lengths[0]:
-            if self.stream[self.position : self.position + 1] == b"F":
-                self.position += 1
-                return self.doubles(total).cast("d", (size, lengths[0])).tolist()
+        alike = total and min(lengths) == max(lengths)
+        if alike and self.stream[self.position : self.position + 1] == b"F":
+            self.position += 1
+            return self.doubles(total).cast("d", (size, lengths[0])).tolist()
         return _cut(self.column(total, depth), lengths)
 
     def records(self, size: int, depth: int) -> Items:
@@ -125,14 +125,17 @@ class _Reader:
         if min(indices) < 0 or max(indices) >= count:
             raise ValueError(f"index beyond {count} items before {self.position}")
         table = self.column(count, depth)
-        if not all(cls.__hash__ and cls is not tuple for cls in set(map(type, table))):
+        if not all(issubclass(cls, Hashable) and cls is not tuple for cls in set(map(type, table))):
             raise ValueError(f"a container is repeated before {self.position}")
         return list(map(table.__getitem__, indices))
 
     def strings(self, size: int, _: int) -> Items:
+        (width,) = struct.unpack("<I", self.take(4))
         lengths, total = self.lengths(size)
-        data = self.take(total)
-        return [word.decode("utf-8", "surrogatepass") for word in _cut(data, lengths)]
+        text = self.take(width).decode("utf-8", "surrogatepass")
+        if len(text) != total:
+            raise ValueError(f"{len(text)} characters before {self.position}, {total} were written")
+        return _cut(text, lengths)
 
     def numpy_strings(self, size: int, _: int) -> Items:
         import numpy as np
@@ -187,7 +190,7 @@ class _Reader:
         swapped.byteswap()
         return memoryview(swapped).cast("B")
 
-    def block(self, size: int, width: int) -> "bytearray | numpy.typing.NDArray[numpy.uint64]":
+    def block(self, size: int, width: int) -> "bytes | bytearray | memoryview[int]":
         """Little-endian floats."""
         layout = self.take(1)
         if layout == b"P":
@@ -201,9 +204,9 @@ class _Reader:
         others = int(np.count_nonzero(found))
         if found[size:].any() or others * FEWEST_OTHERS < size:
             raise ValueError(f"bits of {size} floats before {self.position}: {others} are set")
-        numbers = np.zeros(size, f"<u{width}")
+        numbers: numpy.typing.NDArray[Any] = np.zeros(size, f"<u{width}")
         numbers[found[:size]] = np.frombuffer(unplanes(self.take(others * width), width), f"<u{width}")
-        return numbers
+        return numbers.data
 
     def arrays(self, size: int, _: int) -> Items:
         import numpy as np
