@@ -50,69 +50,70 @@ class StoreError(AmpstoreError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.location}: {self.detail or self._sentence}"
+        return f"{self.location}: {self.detail or self.sentence}"
 
-    _sentence = "the store cannot do this"
+    sentence = "the store cannot do this"
+    """What is said where there is no detail."""
 
 
 class MissingStoreError(StoreError, FileNotFoundError):
     """There is no store at this place and the flag forbids to create one."""
 
-    _sentence = "there is no store here; open it with flag 'c' to create one"
+    sentence = "there is no store here; open it with flag 'c' to create one"
 
 
 class NotAStoreError(StoreError, OSError):
     """The file belongs to something else; it was not touched."""
 
-    _sentence = "this is not an ampstore store; choose another name or move the file away"
+    sentence = "this is not an ampstore store; choose another name or move the file away"
 
 
 class DamagedStoreError(StoreError, OSError):
     """SQLite reports a file that contradicts itself."""
 
-    _sentence = "the store's file is damaged; `ampstore verify` says what is left, a backup restores it"
+    sentence = "the store's file is damaged; `ampstore verify` says what is left, a backup restores it"
 
 
 class NewerStoreError(StoreError, OSError):
     """The store was written by a newer ampstore."""
 
-    _sentence = "the store was written by a newer ampstore; upgrade ampstore"
+    sentence = "the store was written by a newer ampstore; upgrade ampstore"
 
 
 class OutdatedStoreError(StoreError, OSError):
     """The store has an older format and may not be upgraded through this handle."""
 
-    _sentence = "the store has an older format; run `ampstore upgrade` on it"
+    sentence = "the store has an older format; run `ampstore upgrade` on it"
 
 
 class ReadOnlyError(StoreError, PermissionError):
     """A write through a read-only handle."""
 
-    _sentence = "opened read-only (flag 'r'); open it with 'w' or 'c' to write"
+    sentence = "opened read-only (flag 'r'); open it with 'w' or 'c' to write"
 
 
 class AccessError(StoreError, PermissionError):
     """The operating system does not let this user at the file."""
 
-    _sentence = "permission denied; check the owner and mode of the file and its directory"
+    sentence = "permission denied; check the owner and mode of the file and its directory"
 
 
 class StorageError(StoreError, OSError):
     """The disk is full, over quota or failing. Nothing was half-written."""
 
-    _sentence = "the disk refused to store the data; free space and try again"
+    sentence = "the disk refused to store the data; free space and try again"
 
 
 class BusyError(StoreError, TimeoutError):
     """Another process kept the store locked for longer than the time-out."""
 
-    _sentence = "another process holds the store; try again or open it with a larger timeout="
+    sentence = "another process holds the store; try again or open it with a larger timeout="
 
 
 class ClosedError(StoreError, ValueError):
     """The handle was closed."""
 
-    _sentence = "invalid operation on a closed store"
+    sentence = "invalid operation on a closed store"
 
 
 class KeyTypeError(AmpstoreError, TypeError):

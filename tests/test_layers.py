@@ -26,7 +26,7 @@ KNOWS = {  # third-party module -> the only parts that may import it
     "pickle": {"codec", "errors", "shelf"},
     "zstandard": {"codec"},
     "tarfile": {"legacy"},
-    "filelock": {"transfer"},
+    "filelock": {"legacy", "transfer"},
     "click": {"cli"},
     "rich": {"cli"},
     "ase": {"images"},

@@ -64,7 +64,7 @@ def test_sdist_builds_the_same_package(tmp_path):
     assert hatchling
     name = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()[-1]
     names = {member.split("/", 1)[-1] for member in tarfile.open(tmp_path / name).getnames()}
-    assert {"migrations/env.py", "ampstore/store.py", "tests/test_store.py", "README.md", "LICENSE", "Makefile"} <= names
+    assert {"migrations/env.py", "ampstore/store/store.py", "tests/test_store.py", "README.md", "LICENSE", "Makefile"} <= names
 
 
 def test_the_command_is_installed(built):

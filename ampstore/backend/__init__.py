@@ -1,8 +1,12 @@
-"""All SQL of ampstore: connections, transactions, checkpoints, and the statements of `statements`.
+"""All SQL of ampstore. A backend moves rows; it does not know what a value is.
 
-A backend moves rows; it does not know what a value is. `SQLite` is one file in WAL mode.
+sqlite        rows of one file: reading, writing, transactions, checkpoints
+connections   one for every thread of every process; read-only ones that write nothing
+statements    the SQL, written once, compiled once per dialect
+failures      SQLite's errors turned into ours
 """
 
-from ampstore.backend.sqlite import Durability, Row, SQLite
+from ampstore.backend.connections import Durability
+from ampstore.backend.sqlite import Row, SQLite
 
 __all__ = ["Durability", "Row", "SQLite"]

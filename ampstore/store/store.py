@@ -10,13 +10,11 @@ import contextlib
 import os
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from ampstore import schema
-from ampstore.backend import Durability, Row, SQLite
+from ampstore.backend import Durability, Row
 from ampstore.codec import Allowed, Blob, Codec
 from ampstore.errors import (
     CodecError,
@@ -24,12 +22,9 @@ from ampstore.errors import (
     EntryTooLargeError,
     InvalidKeyError,
     KeyTypeError,
-    MissingStoreError,
-    NotAStoreError,
-    OutdatedStoreError,
 )
-
-Flag = Literal["r", "w", "c", "n"]
+from ampstore.store.opening import Flag, open_backend
+from ampstore.store.streams import Streams
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
@@ -125,8 +120,8 @@ class Store(MutableMapping[str, object]):
         self.flag: Flag = flag
         self.codec = Codec(allow, level)
         self._options = {"timeout": timeout, "durability": durability, "level": level, "cache": cache}
-        self._backend = _open_backend(self.path, flag, timeout, durability)
-        self._cache = _Streams(cache)
+        self._backend = open_backend(self.path, flag, timeout, durability)
+        self._cache = Streams(cache)
         if flag == "n":
             self.clear()
 
@@ -443,31 +438,6 @@ class _Items(ItemsView[str, object]):
         return self._mapping.pairs()
 
 
-class _Streams:
-    """Pickle streams of the entries read last, with their checksums; bounded in bytes."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._size = 0
-        self._kept: OrderedDict[str, tuple[bytes, bytes]] = OrderedDict()
-
-    def get(self, key: str) -> tuple[bytes, bytes] | None:
-        kept = self._kept.get(key)
-        if kept:
-            with contextlib.suppress(KeyError):  # another thread evicted it just now
-                self._kept.move_to_end(key)
-        return kept
-
-    def put(self, key: str, checksum: bytes, stream: bytes) -> None:
-        if len(stream) > self.most // 4:
-            return
-        before = self._kept.pop(key, None)
-        self._size += len(stream) - (len(before[1]) if before else 0)
-        self._kept[key] = (checksum, stream)
-        while self._size > self.most and self._kept:
-            self._size -= len(self._kept.popitem(last=False)[1][1])
-
-
 def _check_key(key: str) -> None:
     if not isinstance(key, str):
         raise KeyTypeError(key)
@@ -475,38 +445,6 @@ def _check_key(key: str) -> None:
         key.encode()
     except UnicodeEncodeError as err:
         raise InvalidKeyError(key, "it has half of a surrogate pair, which no text file can hold") from err
-
-
-def _open_backend(path: Path, flag: Flag, timeout: float, durability: Durability) -> SQLite:
-    """Backend of an existing or new store at HEAD."""
-    if flag in ("c", "n"):
-        schema.create(path, timeout)
-    elif not path.is_file():
-        if path.exists():
-            raise NotAStoreError(str(path), schema.not_a_file(path))
-        raise MissingStoreError(str(path), f"there is no store here, and flag {flag!r} does not create one; 'c' does")
-    backend = SQLite(path, readonly=flag == "r", timeout=timeout, durability=durability)
-    try:
-        if not _at_head(backend):
-            _upgrade(backend)
-    except BaseException:
-        backend.close()
-        raise
-    return backend
-
-
-def _upgrade(backend: SQLite) -> None:
-    if backend.readonly:
-        raise OutdatedStoreError(str(backend.path))
-    schema.upgrade(backend.path, backend.timeout)
-
-
-def _at_head(backend: SQLite) -> bool:
-    revision = backend.revision()
-    if revision == schema.KNOWN[-1]:
-        return True
-    needs = backend.info_get("needs") if revision else None
-    return schema.check(str(backend.path), revision, needs)
 
 
 def _reopen(path: str, flag: Flag, allow: Allowed, options: dict[str, object]) -> Store:

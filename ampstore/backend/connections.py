@@ -1,0 +1,190 @@
+"""Connections to one SQLite file: one for every thread of every process, writing or only reading.
+
+A connection that was inherited through fork is kept and never touched, since closing it would act
+on locks of the parent.
+
+A read-only connection writes nothing, not even the -shm file that SQLite makes beside a WAL-mode
+database. While there is no WAL, nobody writes, and the file is read as immutable; it is read again
+if its stamp was not the same before and after. Beside a writer SQLite's own locks do the work.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import quote
+
+from ampstore.backend.failures import translated
+from ampstore.errors import BusyError, ClosedError, MissingStoreError
+
+Durability = Literal["normal", "full"]
+Result = TypeVar("Result")
+
+# wal_autocheckpoint: see ampstore.backend.sqlite. The last two keep a hostile file from running
+# functions in its schema and from misleading the page parser.
+_PRAGMAS = """
+PRAGMA synchronous={synchronous};
+PRAGMA wal_autocheckpoint=0;
+PRAGMA cache_size=-16384;
+PRAGMA temp_store=MEMORY;
+PRAGMA trusted_schema=OFF;
+PRAGMA cell_size_check=ON;
+"""
+
+
+class PerThread(threading.local):
+    """State of one thread: its connection, depth of its transaction, bytes it wrote since it looked at the WAL."""
+
+    connection: sqlite3.Connection | None = None
+    depth = 0
+    unchecked = 0
+    retry_above = 0
+    stamp: tuple[int, ...] | None = None
+
+
+class Connections:
+    """Makes, keeps and closes the connections.
+
+    Parameters
+    ----------
+    path : Path
+    readonly : bool
+    timeout : float
+        Longest wait for other connections, seconds.
+    durability : {"normal", "full"}
+    """
+
+    def __init__(self, path: Path, *, readonly: bool, timeout: float, durability: Durability) -> None:
+        self.path = path
+        self.wal = f"{path}-wal"
+        self.readonly = readonly
+        self.timeout = timeout
+        self.closed = False
+        self.local = PerThread()
+        self._synchronous = "FULL" if durability == "full" else "NORMAL"
+        self._lock = threading.Lock()
+        self._made: dict[threading.Thread, sqlite3.Connection] = {}
+        weakref.finalize(self, _close_all, self._made)
+        _alive.add(self)
+
+    def get(self) -> sqlite3.Connection:
+        """The connection of this thread."""
+        return self.local.connection or self.connect()
+
+    def connect(self) -> sqlite3.Connection:
+        """A new connection for this thread; those of threads that ended are closed."""
+        if self.closed:
+            raise ClosedError(str(self.path))
+        with translated(self.path, self.timeout):
+            connection = self._open()
+        with self._lock:
+            for thread in [thread for thread in self._made if not thread.is_alive()]:
+                self._made.pop(thread).close()
+            self._made[threading.current_thread()] = connection
+        self.local.connection = connection
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            raise MissingStoreError(str(self.path))
+        mode = "rw"
+        if self.readonly:
+            self.local.stamp = self._stamp()
+            mode = "ro&immutable=1" if self.local.stamp else "ro"
+        connection = sqlite3.connect(
+            f"file:{quote(os.fsencode(self.path))}?mode={mode}",
+            uri=True,
+            timeout=self.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            connection.executescript(_PRAGMAS.format(synchronous=self._synchronous))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def number(self) -> int:
+        """How many connections are open."""
+        return len(self._made)
+
+    def close(self) -> None:
+        """Close the connections of all threads. Closing twice is fine."""
+        self.closed = True
+        with self._lock:
+            _close_all(self._made)
+        self.local.connection = None
+
+    def forget_parent(self) -> None:
+        """In a forked child: keep what was inherited, use none of it."""
+        _inherited.extend(self._made.values())
+        self._made.clear()
+        self.local = PerThread()
+        self._lock = threading.Lock()
+
+    # -- reading only --------------------------------------------------------------------------
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """What changes whenever the main file does, or None while a WAL says that somebody writes."""
+        try:
+            if os.stat(self.wal).st_size:
+                return None
+        except FileNotFoundError:
+            pass
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def read(self, read: Callable[[], Result]) -> Result:
+        """Result of a read that saw one state of the file."""
+        self.get()
+        deadline = time.monotonic() + self.timeout
+        while (stamp := self.local.stamp) is not None:
+            if self._stamp() == stamp:
+                result, failure = _try(read)
+                if self._stamp() == stamp:
+                    if failure:
+                        raise failure
+                    return result  # type: ignore[return-value]
+            if time.monotonic() > deadline:
+                raise BusyError(str(self.path), f"others kept changing the file for {self.timeout:g} s; try again")
+            self._reconnect()
+        return read()
+
+    def _reconnect(self) -> None:
+        with self._lock:
+            connection = self._made.pop(threading.current_thread(), None)
+        self.local.connection = None
+        if connection:
+            connection.close()
+        self.connect()
+
+
+def _try(read: Callable[[], Result]) -> tuple[Result | None, sqlite3.Error | None]:
+    try:
+        return read(), None
+    except sqlite3.Error as err:
+        return None, err
+
+
+_alive: "weakref.WeakSet[Connections]" = weakref.WeakSet()
+_inherited: list[sqlite3.Connection] = []
+
+
+def _close_all(connections: dict[threading.Thread, sqlite3.Connection]) -> None:
+    while connections:
+        connections.popitem()[1].close()
+
+
+def _after_fork() -> None:
+    for connections in list(_alive):
+        connections.forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

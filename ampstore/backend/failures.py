@@ -1,0 +1,66 @@
+"""SQLite's errors turned into ours; the only place that knows SQLite's codes."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from ampstore.errors import (
+    AccessError,
+    BusyError,
+    DamagedStoreError,
+    EntryTooLargeError,
+    MissingStoreError,
+    NotAStoreError,
+    StorageError,
+    StoreError,
+)
+
+LARGEST = 1_000_000_000
+"""Bytes that one row may have in SQLite as it is built nearly everywhere."""
+
+_ERRORS: dict[int, type[StoreError]] = {
+    sqlite3.SQLITE_PERM: AccessError,
+    sqlite3.SQLITE_AUTH: AccessError,
+    sqlite3.SQLITE_READONLY: AccessError,
+    sqlite3.SQLITE_IOERR: StorageError,
+    sqlite3.SQLITE_FULL: StorageError,
+    sqlite3.SQLITE_CORRUPT: DamagedStoreError,
+}
+
+
+def translate(err: sqlite3.Error, path: Path, timeout: float) -> Exception:
+    """Our error for one of SQLite's."""
+    location, code = str(path), getattr(err, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        waited = f"another process held the store for {timeout:g} s"
+        return BusyError(location, f"{waited}; try again or open it with a larger timeout=")
+    if primary == sqlite3.SQLITE_NOTADB:
+        return NotAStoreError(location)
+    if primary == sqlite3.SQLITE_TOOBIG:
+        return EntryTooLargeError(LARGEST, LARGEST)
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        return AccessError(location, _CANNOT_OPEN) if path.exists() else MissingStoreError(location)
+    cls = _ERRORS.get(primary or 0, StoreError)
+    return cls(location, str(err) if cls is StoreError else f"{cls.sentence} (SQLite: {err})")
+
+
+_CANNOT_OPEN = (
+    "cannot be opened; this user needs permission to read the file, and to write to it and its directory unless it "
+    "is opened with 'r' (after a crash a writer must open it once); or too many files are open"
+)
+
+
+@contextlib.contextmanager
+def translated(path: Path, timeout: float) -> Iterator[None]:
+    """SQLite's errors from the block come out as ours."""
+    try:
+        yield
+    except sqlite3.Error as err:
+        raise translate(err, path, timeout) from err
+
+
+def is_bad_text(err: sqlite3.Error) -> bool:
+    """Whether a text column was no UTF-8: the one error of the module that has no code of SQLite."""
+    return type(err) is sqlite3.OperationalError and getattr(err, "sqlite_errorcode", None) is None
