@@ -96,7 +96,7 @@ class FileDatabase(MutableMapping[str, object]):
     def close(self) -> None:
         """Close the store; the next use opens it again."""
         store, self._store, self._identity = self._store, None, None
-        if store:
+        if store is not None:
             store.close()
 
     # -- the store tier ------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class FileDatabase(MutableMapping[str, object]):
         """Names that count in the archive; None if all of them do."""
         if not self._tiers.archive.size():
             return set()
-        return left_in_archive(store, self._tiers.archive.signature()) if store else None
+        return left_in_archive(store, self._tiers.archive.signature()) if store is not None else None
 
     # -- one entry -----------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class FileDatabase(MutableMapping[str, object]):
     def _from_below(self, key: str) -> object:
         """Value from the store, the archive, or the store once more."""
         store = self._existing()
-        if store:
+        if store is not None:
             with contextlib.suppress(KeyError):
                 return store[key]
         if self._is_archived(store, key) and (data := self._tiers.archive.read(key)) is not None:
@@ -251,7 +251,7 @@ class FileDatabase(MutableMapping[str, object]):
         if not reason_against(key) and self._tiers.loose.holds_entry(key, self._codec.rule):
             return True
         store = self._existing()
-        if store and key in store:
+        if store is not None and key in store:
             return True
         if self._is_archived(store, key):
             return True
@@ -266,7 +266,7 @@ class FileDatabase(MutableMapping[str, object]):
     def __len__(self) -> int:
         store = self._existing()
         if next(self._tiers.loose.names(), None) is None and self._left_in_archive(store) == set():
-            return len(store) if store else 0
+            return len(store) if store is not None else 0
         return len(self.keys())
 
     def keys(self) -> list[str]:  # type: ignore[override]
@@ -286,10 +286,10 @@ class FileDatabase(MutableMapping[str, object]):
         """Those of the keys that are not there, in their order; one query per 256."""
         wanted = list(dict.fromkeys(keys))
         store = self._existing()
-        absent = store.missing(wanted) if store else wanted
+        absent = store.missing(wanted) if store is not None else wanted
         return [key for key in absent if key not in self]
 
-    def update(self, other: object = (), /, **more: object) -> None:  # type: ignore[override]
+    def update(self, other: object = (), /, **more: object) -> None:
         """As dict.update; many entries to a transaction."""
         pairs = dict(other, **more) if other or more else {}  # type: ignore[call-overload]
         if not pairs:
@@ -306,11 +306,11 @@ class FileDatabase(MutableMapping[str, object]):
         store = self._existing()
         # From the oldest tier to the newest: no older value shows in between.
         self._tiers.archive.remove()
-        if store:
+        if store is not None:
             store.clear()
         for name in list(self._tiers.loose.names()):
             self._tiers.loose.remove(name)
-        if store:
+        if store is not None:
             store.clear()  # what another process folded meanwhile
 
     # -- care ----------------------------------------------------------------------------------
@@ -350,11 +350,15 @@ class FileDatabase(MutableMapping[str, object]):
         """Entries in each tier; a key may be in several."""
         store = self._existing()
         loose = sum(1 for _ in self._tiers.loose.names())
-        return {"store": len(store) if store else 0, "loose": loose, "archive": len(self._tiers.archive.members())}
+        return {
+            "store": len(store) if store is not None else 0,
+            "loose": loose,
+            "archive": len(self._tiers.archive.members()),
+        }
 
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, in every tier, found by reading all of it."""
-        if store := self._existing():
+        if (store := self._existing()) is not None:
             yield from store.verify()
         for problem in self._tiers.problems():
             yield Damage(problem.name, f"{problem.where}: {problem.reason}")
@@ -366,7 +370,7 @@ class FileDatabase(MutableMapping[str, object]):
 
     def sync(self) -> None:
         """Put every write so far on the disk."""
-        if store := self._existing():
+        if (store := self._existing()) is not None:
             store.sync()
 
     @property

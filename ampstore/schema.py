@@ -40,7 +40,7 @@ KNOWN = ("0001",)
 """Revisions that this ampstore can read, oldest first; the last one is HEAD."""
 
 APPLICATION_ID = 0x414D5053  # "AMPS", so that `file` can name a store
-PAGE_SIZE = 8192  # 16k costs a third of the small commits, 4k a third of the bulk ones
+PAGE_SIZE = 4096  # with 8192 a bulk set takes 0.6 of the time, but a commit of one small entry 1.5
 
 _REVISION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 

@@ -258,7 +258,7 @@ def fold(
     """
     signature = container.archive.signature()
     own = store is not None and store.path.parent == container.directory
-    left = left_in_archive(store, signature) if own and store else None
+    left = left_in_archive(store, signature) if own and store is not None else None
     taken = container.archive.members().keys() - left if left is not None else frozenset[str]()
     report.left += container.problems()
     shadowed = {name for name in container.archive.members() if container.loose.stamp(name)}
@@ -274,7 +274,7 @@ def fold(
     ):
         settled = _store_chunk(store, container, chunk, codec, report, taken)
         settled_archive |= {entry.name for entry in settled if entry.where == "archive" or entry.name in shadowed}
-        if remove and store and settled:
+        if remove and store is not None and settled:
             store.sync()  # the file goes now; the WAL alone would not survive a power cut
             stamps = ((entry.name, entry.stamp) for entry in settled if entry.stamp)
             report.removed += sum(container.loose.remove_unchanged(name, stamp) for name, stamp in stamps)

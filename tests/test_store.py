@@ -103,6 +103,11 @@ def test_half_a_surrogate_is_refused_by_name(store):
     """Text that cannot be encoded is no key."""
     with pytest.raises(InvalidKeyError, match="surrogate"):
         store["\ud800"] = 1
+    assert "\ud800" not in store
+    with pytest.raises(KeyError):
+        store["\ud800"]
+    with pytest.raises(KeyError):
+        del store["\ud800"]
 
 
 def test_mapping_methods_do_what_a_dict_does(store):
@@ -759,6 +764,8 @@ def test_backup_is_a_verified_copy_made_while_others_write(store, path, tmp_path
     assert sorted(file.name for file in tmp_path.iterdir() if "backup" in file.name) == ["backup.db"]
     with pytest.raises(FileExistsError, match="never overwrites"):
         store.backup(made)
+    with pytest.raises(FileNotFoundError, match="create it first"):
+        store.backup(tmp_path / "no" / "backup.db")
 
 
 def test_compact_gives_space_back(store, path):

@@ -20,13 +20,13 @@ from ampstore.backend.statements import GROUP_SIZES, Statements, for_sqlite
 from ampstore.errors import BusyError, ClosedError, DamagedStoreError, ReadOnlyError, StorageError, StoreError
 from ampstore.tables import VERSION_TABLE
 
-WAL_BOUND = 4 << 20
-"""Bytes of WAL after which a checkpoint empties it: at most some 10 ms for the writer that does it."""
+WAL_BOUND = 8 << 20
+"""Bytes of WAL after which a checkpoint empties it: some 10 ms for the writer that does it."""
 
 UNCHECKED = 256 << 10
 """Bytes written by one connection between two looks at the size of the WAL."""
 
-ROW_OVERHEAD = 16 << 10  # a commit of one small row appends about two 8 kB pages to the WAL
+ROW_OVERHEAD = 8 << 10  # a commit of one small row appends about two pages to the WAL
 
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 8 << 20

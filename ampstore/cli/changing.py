@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ def put(path: Path, key: str, value: str) -> None:
     from ampstore.legacy import container_path
     from ampstore.store import Store
 
-    text = click.get_text_stream("stdin").read() if value == "-" else value
+    text = sys.stdin.read() if value == "-" else value
     parsed = _parse(text.strip())
     try:
         target = open_target(path, write=True)

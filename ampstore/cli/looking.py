@@ -23,7 +23,7 @@ def info(path: Path, as_json: bool) -> None:
     with open_target(path) as target:
         facts: dict[str, object] = {"path": str(target.path), "entries": len(target)}
         store = target.store if isinstance(target, FileDatabase) else target
-        if store:
+        if store is not None:
             stats = store.stats()
             facts |= {"bytes": stats.size, "stored": stats.stored, "disk": stats.disk, "codecs": stats.codecs}
             facts |= store.info()
@@ -58,7 +58,7 @@ def ls(path: Path, pattern: str, limit: int, as_json: bool) -> None:
     with open_target(path) as target:
         store = target.store if isinstance(target, FileDatabase) else target
         prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-        for key, kind, size, stored, codec, written in store.listing(prefix) if store else ():
+        for key, kind, size, stored, codec, written in store.listing(prefix) if store is not None else ():
             if limit and len(rows) >= limit:
                 break
             if fnmatchcase(key, pattern):

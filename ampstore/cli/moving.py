@@ -102,8 +102,8 @@ def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None
         output.print_table(columns, rows)
         for name, report in zip(names, reports, strict=True):
             for problem in report.left:
-                left = f"left in {name}: {problem.where} {problem.name!r}: {problem.reason}"
-                click.echo(output.printable(left), err=True)
+                line = f"left in {name}: {problem.where} {problem.name!r}: {problem.reason}"
+                click.echo(output.printable(line), err=True)
     if not all(report.complete for report in reports):
         raise click.exceptions.Exit(1)
 

@@ -1,26 +1,31 @@
-"""Values to blobs and back: a pickle stream, checked against an allow-list, then zstd.
+"""Values to blobs and back: typed columns or a checked pickle, then zstd.
 
-    value --pickle 5--> stream --zstd, where it pays--> payload
-                          └--BLAKE2b-128--> checksum <--CRC-32--┘
+    value --columns, or pickle 5--> stream --zstd, where it pays--> payload
+                                      └--BLAKE2b-128--> checksum <--CRC-32--┘
+
+What Amp computes fits into columns (see `ampstore.codec.columns`), which are smaller and faster than
+any pickle and hold no code at all. Everything else is pickled under the rule of `safe`.
 
 What a store keeps of a value is a `Blob`. Its checksum has two parts. The digest of the stream says
 whether two values are the same, however they were compressed, and lets `verify` do without trust
 in zstd. The CRC of the payload finds damage at every read, at a tenth of the cost of the digest.
 `decode` trusts nothing in the blob: the CRC must fit, the frame must say the size that the row says,
-the size is bounded, and the pickle may name allowed globals only.
+the size is bounded, and a pickle may name allowed globals only.
 
 Thread-safe: zstd contexts are one per thread (two threads in one context crash the process).
 """
 
+import contextlib
 from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
 
+from ampstore.codec import columns
 from ampstore.codec.compress import compress, decompress
 from ampstore.codec.kind import summarise
 from ampstore.codec.legacy import dump_legacy, ends_whole, load_legacy
 from ampstore.codec.same import same
-from ampstore.codec.safe import ANYTHING, Allowed, Rule
+from ampstore.codec.safe import ANYTHING, LARGE, Allowed, Rule, no_garbage_collection
 from ampstore.errors import CorruptEntryError, EntryTooLargeError
 
 __all__ = [
@@ -37,12 +42,17 @@ __all__ = [
 ]
 
 PICKLE = "pickle5"
-PICKLE_ZSTD = "pickle5+zstd"
+COLUMNS = "columns1"
+ZSTD = "+zstd"
 LARGEST = 4 << 30
-"""Largest pickle stream of one value, bytes: a row that claims more is damaged or hostile."""
+"""Largest stream of one value, bytes: a row that claims more is damaged or hostile."""
 
 SMALLEST_TO_COMPRESS = 128
+SMALL = 8 << 10  # below this, level 1 compresses as well as level 3 and notices in half the time that it does not
 LEAST_GAIN = 8  # compression pays if it saves one byte in so many: reading plain bytes is faster
+HOPELESS = 8
+PROBE = 16
+MOST_KINDS = 1000
 DEFAULT_LEVEL = 3
 DIGEST = 16
 
@@ -53,11 +63,11 @@ class Blob(NamedTuple):
     Attributes
     ----------
     codec : str
-        How `payload` was made: "pickle5" or "pickle5+zstd".
+        How `payload` was made: "pickle5" or "columns1", and "+zstd" if it is compressed.
     kind : str
         What the value is, for people: "list of 37 (symbol, float[20])".
     size : int
-        Length of the pickle stream, bytes.
+        Length of the stream, bytes.
     checksum : bytes
         16 bytes BLAKE2b digest of the stream, 4 bytes CRC-32 of the payload (big-endian).
     payload : bytes
@@ -85,6 +95,7 @@ class Codec:
     def __init__(self, allow: Allowed = (), level: int = DEFAULT_LEVEL) -> None:
         self.rule = Rule(allow)
         self.level = level
+        self._failures: dict[str, int] = {}
 
     def encode(self, value: object) -> Blob:
         """Blob of a value.
@@ -98,25 +109,39 @@ class Codec:
         EntryTooLargeError
             If its stream is longer than `LARGEST`.
         """
-        return self.pack(self.rule.dumps(value), summarise(value))
+        kind, stream = summarise(value), columns.encode(value)
+        if stream is not None:
+            return self._pack(COLUMNS, kind, stream)
+        return self._pack(PICKLE, kind, self.rule.dumps(value))
 
     def load_legacy(self, key: str, data: bytes) -> object:
         """Value of one legacy file under the same rule; see `ampstore.codec.load_legacy`."""
         return load_legacy(key, data, self.rule)
 
-    def pack(self, stream: bytes, kind: str) -> Blob:
-        """Blob of a pickle stream that `Rule.dumps` made."""
+    def _pack(self, codec: str, kind: str, stream: bytes) -> Blob:
         size = len(stream)
         if size > LARGEST:
             raise EntryTooLargeError(size, LARGEST)
-        if size > SMALLEST_TO_COMPRESS:
-            payload = compress(stream, self.level)
+        if size > SMALLEST_TO_COMPRESS and self._is_worth_trying(kind):
+            payload = compress(stream, self.level if size > SMALL else min(self.level, 1))
             if len(payload) < size - size // LEAST_GAIN:
-                return Blob(PICKLE_ZSTD, kind, size, _checksum(stream, payload), payload)
-        return Blob(PICKLE, kind, size, _checksum(stream, stream), stream)
+                self._failures.pop(kind, None)
+                return Blob(codec + ZSTD, kind, size, _checksum(stream, payload), payload)
+            self._failures[kind] = self._failures.get(kind, 0) + 1
+        return Blob(codec, kind, size, _checksum(stream, stream), stream)
+
+    def _is_worth_trying(self, kind: str) -> bool:
+        """Whether values of this kind compress; after some that did not, one in PROBE is tried."""
+        failures = self._failures.get(kind, 0)
+        if failures < HOPELESS:
+            return True
+        self._failures[kind] = failures + 1
+        if len(self._failures) > MOST_KINDS:
+            self._failures.clear()
+        return failures % PROBE == 0
 
     def unpack(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
-        """Pickle stream of a blob; `key` is for the error.
+        """Stream of a blob; `key` is for the error.
 
         Raises
         ------
@@ -125,19 +150,36 @@ class Codec:
         """
         if type(payload) is not bytes or checksum[DIGEST:] != crc32(payload).to_bytes(4):
             raise CorruptEntryError(key, "its bytes do not have the checksum that was stored with them")
-        if codec == PICKLE:
-            if len(payload) != size:
-                raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
-            return payload
-        if codec != PICKLE_ZSTD:
+        if codec.endswith(ZSTD):
+            try:
+                return decompress(payload, size, LARGEST)
+            except ValueError as err:
+                raise CorruptEntryError(key, str(err)) from err
+        if len(payload) != size:
+            raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
+        return payload
+
+    def value(self, key: str, codec: str, stream: bytes) -> object:
+        """Value of a stream, a fresh object at every call.
+
+        Raises
+        ------
+        CorruptEntryError, ForbiddenGlobalError
+            As `decode`.
+        """
+        form = codec.removesuffix(ZSTD)
+        if form == PICKLE:
+            return self.rule.loads(key, stream)
+        if form != COLUMNS:
             raise CorruptEntryError(key, f"unknown codec {codec!r}; a newer ampstore may know it")
         try:
-            return decompress(payload, size, LARGEST)
-        except ValueError as err:
-            raise CorruptEntryError(key, str(err)) from err
+            with no_garbage_collection() if len(stream) > LARGE else contextlib.nullcontext():
+                return columns.decode(stream)
+        except (ValueError, MemoryError) as err:
+            raise CorruptEntryError(key, f"its columns are damaged: {err}") from err
 
     def check(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
-        """As `unpack`, and compare the digest of the stream."""
+        """As `unpack`, and compare the digest of the stream; for `verify`."""
         stream = self.unpack(key, codec, size, checksum, payload)
         if checksum != _checksum(stream, payload):
             raise CorruptEntryError(key, "its stream does not have the digest that was stored with it")
@@ -153,7 +195,7 @@ class Codec:
         ForbiddenGlobalError
             If the stream names a global outside the rule.
         """
-        return self.rule.loads(key, self.unpack(key, codec, size, checksum, payload))
+        return self.value(key, codec, self.unpack(key, codec, size, checksum, payload))
 
 
 def _checksum(stream: bytes, payload: bytes) -> bytes:

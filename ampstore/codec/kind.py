@@ -10,11 +10,20 @@ It is written with every entry, so it must cost about a microsecond and never fa
 import re
 
 _SYMBOL = re.compile("[A-Z][a-z]?")
+LONGEST = 120
 _SCALARS = (bool, int, float, complex)
 
 
-def summarise(value: object, depth: int = 3) -> str:
-    """Short description of a value, at most about 100 characters."""
+def summarise(value: object) -> str:
+    """Short description of a value, at most 120 characters."""
+    try:
+        line = _line(value, 3)
+    except Exception:  # noqa: BLE001 - other people's attributes may raise anything
+        line = type(value).__name__
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
+
+def _line(value: object, depth: int) -> str:
     cls = type(value)
     if cls in _SCALARS or value is None:
         return cls.__name__ if value is not None else "None"
@@ -61,7 +70,7 @@ def _mapping(name: str, value: "dict[object, object]", depth: int) -> str:
 def _inner(value: object, depth: int) -> str:
     if type(value) is str and not _SYMBOL.fullmatch(value[:3]):
         return "str"
-    return summarise(value, depth)
+    return _line(value, depth)
 
 
 def _array(value: object) -> str | None:

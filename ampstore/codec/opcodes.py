@@ -10,6 +10,9 @@ import re
 
 _NO_ARGUMENT = rb"(\)\]\}0-2NQRabdelost\x81\x85-\x89\x8f-\x94\x97\x98u"
 _PUT = re.compile(rb"p([^\n]*)\n")
+# Short texts are most of what a stream has; without them here each costs a turn of the loop below.
+_SHORT = b"|".join(b"\\x%02x.{%d}" % (length, length) for length in range(48))
+_SHORT_4 = b"|".join(b"\\x%02x\\x00{3}.{%d}" % (length, length) for length in range(48))
 _SKIP = re.compile(
     rb"(?:[" + _NO_ARGUMENT + rb"]"
     rb"|[FILSVgP][^\n]*+\n"  # one line
@@ -17,6 +20,7 @@ _SKIP = re.compile(
     rb"|p[0-9]{1,6}\n"  # PUT, small index
     rb"|[Khq\x80\x82].|M..|\x83..|[Jj\x84].{4}|[G\x95].{8}"
     rb"|r..[\x00-\x03]\x00"  # LONG_BINPUT, index below 2**18
+    rb"|[\x8cUC](?:" + _SHORT + rb")|[XTB](?:" + _SHORT_4 + rb")"
     rb")*+",
     re.DOTALL,
 )
@@ -42,7 +46,7 @@ def check_memo(stream: bytes) -> None:
             return  # STOP; legacy files may go on behind it
         if (width := _LENGTH_BYTES.get(opcode)) is not None:
             length = int.from_bytes(stream[position + 1 : position + 1 + width], "little")
-            position += 1 + width + length
+            position = min(position + 1 + width + length, end)
             continue
         if opcode == b"r":
             index, position = int.from_bytes(stream[position + 1 : position + 5], "little"), position + 5

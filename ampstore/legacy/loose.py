@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.codec import Rule, ends_whole, load_legacy
-from ampstore.errors import AccessError, AmpstoreError, CodecError, LegacyPickleError, StorageError
+from ampstore.errors import (
+    AccessError,
+    AmpstoreError,
+    CodecError,
+    ForbiddenGlobalError,
+    LegacyPickleError,
+    StorageError,
+)
 from ampstore.legacy.names import Problem, is_left_over, is_ours, reason_against, temporary_name
 
 LARGEST = 1 << 30
@@ -170,7 +177,7 @@ class Loose:
                 time.sleep(TICK / 4)
                 continue
             try:
-                return load_legacy(name, data, rule), stamp
+                return _load(name, data, rule), stamp
             except LegacyPickleError:
                 if time.time() - stamp.mtime_ns / 1e9 > SETTLING or time.monotonic() > deadline:
                     raise
@@ -272,12 +279,22 @@ def holds_value(name: str, size: int, read: Callable[[int, int], bytes], rule: R
     if tail.isascii() and ends_whole(tail):
         return True
     try:
-        load_legacy(name, read(size, 0), rule)
+        _load(name, read(size, 0), rule)
     except LegacyPickleError:
         return False
     except CodecError:  # whole, but names what the rule forbids: the reader is told so
         return True
     return True
+
+
+def _load(name: str, data: bytes, rule: Rule) -> object:
+    try:
+        return load_legacy(name, data, rule)
+    except ForbiddenGlobalError as err:
+        if data.endswith(b"."):
+            raise
+        # Cut in the middle of a name that is allowed, most likely.
+        raise LegacyPickleError(name, f"it is cut off after naming {err.module}.{err.name}") from err
 
 
 def write_atomically(path: Path, data: bytes) -> None:

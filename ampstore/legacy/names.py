@@ -32,8 +32,8 @@ def reason_against(name: str) -> str:
         return "it has a slash, and would leave the container"
     if "\0" in name:
         return "it has a NUL character"
-    if name.startswith(_OURS):
-        return "it is a temporary file of ampstore"
+    if is_left_over(name):
+        return "it is the name of a temporary file"
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

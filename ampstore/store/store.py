@@ -22,9 +22,13 @@ from ampstore.errors import (
     EntryTooLargeError,
     InvalidKeyError,
     KeyTypeError,
+    MissingStoreError,
 )
 from ampstore.store.opening import Flag, open_backend
 from ampstore.store.streams import Streams
+
+Stored = tuple[str, int, bytes, bytes]
+"""codec, size, checksum and payload of an entry."""
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
@@ -162,30 +166,42 @@ class Store(MutableMapping[str, object]):
     def __getitem__(self, key: str) -> object:
         if self._cache.most:
             return self._get_through_cache(key)
-        row = self._backend.fetch(key) if isinstance(key, str) else None
+        row = self._fetch(key)
+        return self.codec.decode(key, *row)
+
+    def _fetch(self, key: str) -> Stored:
+        try:
+            row = self._backend.fetch(key) if isinstance(key, str) else None
+        except UnicodeEncodeError:  # half a surrogate pair: no key that could have been stored
+            row = None
         if row is None:
             raise KeyError(key)
-        return self.codec.decode(key, *row)
+        return row
 
     def _get_through_cache(self, key: str) -> object:
         if (kept := self._cache.get(key)) and (head := self._backend.head(key)) and kept[0] == head[0]:
-            return self.codec.rule.loads(key, kept[1])
-        row = self._backend.fetch(key) if isinstance(key, str) else None
-        if row is None:
-            raise KeyError(key)
+            return self.codec.value(key, *kept[1:])
+        row = self._fetch(key)
         stream = self.codec.unpack(key, *row)
-        self._cache.put(key, row[2], stream)
-        return self.codec.rule.loads(key, stream)
+        self._cache.put(key, row[2], row[0], stream)
+        return self.codec.value(key, row[0], stream)
 
     def __setitem__(self, key: str, value: object) -> None:
         self._backend.put(self._row(key, self.codec.encode(value)))
 
     def __delitem__(self, key: str) -> None:
-        if not isinstance(key, str) or not self._backend.delete(key):
+        try:
+            deleted = isinstance(key, str) and self._backend.delete(key)
+        except UnicodeEncodeError:
+            deleted = False
+        if not deleted:
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._backend.contains(key)
+        try:
+            return isinstance(key, str) and self._backend.contains(key)
+        except UnicodeEncodeError:
+            return False
 
     def __len__(self) -> int:
         return self._backend.count()
@@ -368,7 +384,7 @@ class Store(MutableMapping[str, object]):
         try:
             for row in self._rows():
                 try:
-                    self.codec.rule.loads(row[1], self.codec.check(*row[1:]))
+                    self.codec.value(row[1], row[2], self.codec.check(*row[1:]))
                 except CodecError as err:
                     yield Damage(row[1], err.reason if isinstance(err, CorruptEntryError) else str(err))
         except OSError as err:
@@ -388,6 +404,8 @@ class Store(MutableMapping[str, object]):
             If it is not.
         """
         target = Path(os.path.abspath(destination))
+        if not target.parent.is_dir():
+            raise MissingStoreError(str(target), f"there is no directory {target.parent}; create it first")
         if target.exists():
             raise FileExistsError(f"{target} exists; a backup never overwrites, choose another name")
         partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.new")

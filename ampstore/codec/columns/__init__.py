@@ -18,8 +18,8 @@ not fit, and `encode` says so with None. docs/columns.md specifies the bytes.
 What surprised us: the fastest way to learn that 380,000 objects are all floats *and* to get at their
 bytes is `marshal`: 4.4 ms. To ask for their types alone takes 7.2 ms, `numpy.fromiter` 7.1 more.
 
-Every item of a column takes at least one byte of the stream, so a hostile stream cannot ask for
-more memory than a small multiple of its own length.
+Every item takes at least one byte of the stream, so a hostile one cannot ask for more than about
+250 bytes of memory per byte of its own.
 """
 
 from ampstore.codec.columns.read import decode

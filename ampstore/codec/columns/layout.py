@@ -10,10 +10,11 @@ from typing import Any
 
 HEADER = b"C1"
 DEEPEST = 16
+FEWEST_FIELDS = 2  # tuples of one field in each other would be backed by the bytes of the innermost only
 MOST_FIELDS = 8  # longer tuples are sequences, not records
 MOST_TYPES = 255
 MOST_AXES = 8
-FEWEST_SCALARS = 100  # smaller values are faster as pickles
+FEWEST_SCALARS = 1200  # smaller values are faster as pickles
 LEVELS_TO_LOOK = 4
 FEWEST_ZEROS = 16  # one float in so many must be +0.0 for zeros to be kept as bits
 FEWEST_OTHERS = 8  # and one in so many must not: every item takes a byte at least

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ampstore.codec.columns.layout import (
     DEEPEST,
     DTYPES,
+    FEWEST_FIELDS,
     FEWEST_OTHERS,
     HEADER,
     INTEGERS,
@@ -39,7 +40,7 @@ def decode(stream: bytes) -> object:
     reader = _Reader(stream)
     try:
         (value,) = reader.column(1, DEEPEST)
-    except (TypeError, OverflowError, MemoryError) as err:
+    except (IndexError, TypeError, OverflowError, MemoryError) as err:
         raise ValueError(f"columns: {err}") from err
     if reader.position != len(stream):
         raise ValueError(f"{len(stream) - reader.position} bytes after the end of the columns")
@@ -59,10 +60,14 @@ class _Reader:
             raise ValueError(f"{size} bytes wanted at {start} of {len(self.stream)}")
         return self.stream[start : self.position]
 
-    def one_of(self, what: str, most: int) -> int:
-        number = self.take(1)[0]
-        if not 0 < number <= most:
-            raise ValueError(f"{number} {what} before {self.position}, at most {most}")
+    def byte(self) -> int:
+        self.position += 1
+        return self.stream[self.position - 1]
+
+    def number(self, what: str, least: int, most: int) -> int:
+        number = self.byte()
+        if not least <= number <= most:
+            raise ValueError(f"{number} {what} before {self.position}, {least} to {most} were possible")
         return number
 
     def column(self, size: int, depth: int) -> Items:
@@ -72,14 +77,13 @@ class _Reader:
         # Every item takes a byte at least: no need to start on more.
         if depth < 0 or size > len(self.stream) - self.position:
             raise ValueError(f"column of {size} items at {self.position} of {len(self.stream)}, {depth} levels left")
-        tag = self.take(1)
-        read = _READERS.get(tag)
+        read = _READERS.get(self.byte())
         if read is None:
-            raise ValueError(f"unknown column {tag!r} before {self.position}")
+            raise ValueError(f"unknown column before {self.position}")
         return read(self, size, depth - 1)
 
     def mixed(self, size: int, depth: int) -> Items:
-        types = self.one_of("types", MOST_TYPES)
+        types = self.number("types", 2, MOST_TYPES)
         selector = self.take(size)
         sizes = [selector.count(index) for index in range(types)]
         if not all(sizes) or sum(sizes) != size:
@@ -103,7 +107,7 @@ class _Reader:
         return _cut(self.column(total, depth), lengths)
 
     def records(self, size: int, depth: int) -> Items:
-        fields = self.one_of("fields", MOST_FIELDS)
+        fields = self.number("fields", FEWEST_FIELDS, MOST_FIELDS)
         return list(zip(*[self.column(size, depth) for _ in range(fields)], strict=True))
 
     def tuples(self, size: int, depth: int) -> Items:
@@ -176,7 +180,7 @@ class _Reader:
         return numbers
 
     def code(self, known: str) -> str:
-        code = chr(self.take(1)[0])
+        code = chr(self.byte())
         if code not in known:
             raise ValueError(f"unknown numbers {code!r} before {self.position}")
         return code
@@ -211,9 +215,7 @@ class _Reader:
     def arrays(self, size: int, _: int) -> Items:
         import numpy as np
 
-        code, axes = self.code(DTYPES), self.take(1)[0]
-        if axes > MOST_AXES:
-            raise ValueError(f"array of {axes} axes before {self.position}")
+        code, axes = self.code(DTYPES), self.number("axes", 0, MOST_AXES)
         dtype = np.dtype("<" + code)
         lengths = [list(self.integers(size)) for _ in range(axes)]
         if min(map(min, lengths), default=0) < 0:
@@ -255,19 +257,19 @@ def _cut(items: Any, lengths: Sequence[int]) -> Items:
     return [items[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
-_READERS: dict[bytes, Callable[[_Reader, int, int], Items]] = {
-    b"F": _Reader.floats,
-    b"I": _Reader.ints,
-    b"S": _Reader.strings,
-    b"B": _Reader.booleans,
-    b"L": _Reader.lists,
-    b"T": _Reader.records,
-    b"V": _Reader.tuples,
-    b"D": _Reader.dicts,
-    b"M": _Reader.mixed,
-    b"R": _Reader.repeats,
-    b"A": _Reader.arrays,
-    b"f": _Reader.numpy_floats,
-    b"i": _Reader.numpy_ints,
-    b"s": _Reader.numpy_strings,
+_READERS: dict[int, Callable[[_Reader, int, int], Items]] = {
+    ord("F"): _Reader.floats,
+    ord("I"): _Reader.ints,
+    ord("S"): _Reader.strings,
+    ord("B"): _Reader.booleans,
+    ord("L"): _Reader.lists,
+    ord("T"): _Reader.records,
+    ord("V"): _Reader.tuples,
+    ord("D"): _Reader.dicts,
+    ord("M"): _Reader.mixed,
+    ord("R"): _Reader.repeats,
+    ord("A"): _Reader.arrays,
+    ord("f"): _Reader.numpy_floats,
+    ord("i"): _Reader.numpy_ints,
+    ord("s"): _Reader.numpy_strings,
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ampstore.codec.columns.layout import (
     DEEPEST,
     DTYPES,
+    FEWEST_FIELDS,
     FEWEST_OTHERS,
     FEWEST_SCALARS,
     FEWEST_ZEROS,
@@ -162,7 +163,7 @@ class _Writer:
 
     def tuples(self, items: Items, depth: int, nested: bool) -> None:
         width = len(items[0])
-        if 0 < width <= MOST_FIELDS and len(set(map(len, items))) == 1:
+        if FEWEST_FIELDS <= width <= MOST_FIELDS and len(set(map(len, items))) == 1:
             if nested:
                 self.distinct(items)
             self.parts += (b"T", bytes((width,)))
