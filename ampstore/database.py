@@ -22,10 +22,10 @@ from typing import Self
 from ampstore.backend import Durability
 from ampstore.codec import Allowed, Codec
 from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, ReadOnlyError
-from ampstore.legacy import Container, Stamp, container_path
+from ampstore.legacy import Container, Stamp, container_path, maintenance_lock
 from ampstore.legacy.names import reason_against
 from ampstore.store import Damage, Store
-from ampstore.transfer import FOLDED, STORE_NAME, Progress, Report, fold, left_in_archive, maintenance_lock
+from ampstore.transfer import FOLDED, STORE_NAME, Progress, Report, fold, left_in_archive
 
 log = logging.getLogger(__name__)
 

@@ -210,9 +210,9 @@ def test_a_stale_fold_overwrites_no_acknowledged_set(tmp_path, monkeypatch):
     directory = tmp_path / "x.ampdb"
     write_loose(directory, {"k": "loose", "gone": "loose"})
     write_archive(directory, {"a": "archived"})
-    from ampstore import transfer
+    from ampstore.transfer import encoding
 
-    encode = transfer._encode
+    encode = encoding._encode
 
     def encode_and_be_overtaken(container, source, codec):
         encoded = encode(container, source, codec)
@@ -225,7 +225,7 @@ def test_a_stale_fold_overwrites_no_acknowledged_set(tmp_path, monkeypatch):
                 other._tiers.loose.remove("gone")
         return encoded
 
-    monkeypatch.setattr(transfer, "_encode", encode_and_be_overtaken)
+    monkeypatch.setattr(encoding, "_encode", encode_and_be_overtaken)
     with FileDatabase(directory) as database:
         database.archive()
         monkeypatch.undo()

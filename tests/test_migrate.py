@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ampstore import FileDatabase, Store, transfer
+from ampstore import FileDatabase, Store
 from ampstore.cli import main
 from ampstore.codec import Rule
 from ampstore.errors import BusyError, MissingStoreError
 from ampstore.legacy import Container, LegacyDatabase, maintenance_lock
-from ampstore.transfer import Report, export_legacy, find_containers, import_legacy
+from ampstore.transfer import Report, export_legacy, find_containers, folding, import_legacy
 
 SOUND = [
     "py2-values/values.ampdb",
@@ -321,7 +321,7 @@ def test_source_is_removed_only_after_the_store_is_on_the_disk(container, monkey
 def test_two_processes_give_the_same_store_as_one(container, contents, monkeypatch, tmp_path):
     """With jobs=2 the values, their kinds and their order are those of jobs=1."""
     copy = Path(shutil.copytree(container, tmp_path / "copy.ampdb"))
-    monkeypatch.setattr(transfer, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(folding, "WORTH_PROCESSES", 0)
     one, two = import_legacy(container, jobs=1), import_legacy(copy, jobs=2)
     assert (one.written, one.left) == (two.written, two.left) == (70, [])
     with Store(container / "store.sqlite3", "r") as a, Store(copy / "store.sqlite3", "r") as b:

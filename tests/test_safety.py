@@ -3,7 +3,6 @@
 Streams are written by hand, opcode by opcode, since no pickler would write them.
 """
 
-import builtins
 import collections
 import contextlib
 import copyreg
@@ -13,13 +12,11 @@ import os
 import pathlib
 import pickle
 import random
-import resource
 import struct
 import subprocess
 import sys
 import tarfile
 import uuid
-from pathlib import Path
 
 import ase
 import ase.atoms
@@ -388,15 +385,6 @@ GADGETS = {
     + b"\x85"
     + dtype("f8", b"K\x03", text("<"), b"NNN", number(-1), number(-1), b"K\x3f")
     + b"\x89]Natb",
-    "fields that lie": dtype(
-        "V8",
-        b"K\x03",
-        text("|"),
-        b"N",
-        text("a") + b"\x85",
-        b"}" + text("a") + dtype("O") + b"K\x00\x86s",
-        b"K\x08K\x01K\x00",
-    ),
     "fields outside": dtype(
         "V8",
         b"K\x03",
@@ -431,6 +419,51 @@ def test_allowed_names_take_no_arguments_that_no_writer_gives(gadgets, unchanged
             err.add_note(name)
             raise
     assert audited == []
+
+
+LIES = [
+    (b"K\x03", text("<"), b"NNN", number(-1), number(-1), b"K\x3f"),
+    (b"K\x04", text("<"), b"NNN", number(1), number(99), b"K\x01"),
+    (b"K\x03", text("|"), b"NN}", b"K\x08K\x01K\x00"),
+    (b"K\x03", text("|"), b"N)}", b"K\x08K\x01K\x3f"),
+    (
+        b"K\x03",
+        text("|"),
+        b"N",
+        text("a") + b"\x85",
+        b"}" + text("a") + dtype("O") + b"K\x00\x86s",
+        b"K\x08K\x01K\x00",
+    ),
+    (b"K\x03", text("|"), dtype("O") + b"K\x01\x85\x86", b"NN", b"K\x08K\x01K\x00"),
+    (b"K\x04", text("<"), b"NNN", number(-1), number(-1), b"K\x00", b"}(C\x01sK\x01K\x01K\x01t\x86"),
+    (b"K\x04", text("<"), b"NNN", number(-1), number(-1), b"K\x00", b"}(C\x01qK\x00K\x00K\x00t\x86"),
+]
+
+
+def test_numpy_is_never_handed_the_state_of_a_stream(unchanged):
+    """Whatever a stream says of flags, fields and sizes, a dtype that comes out is one that numpy makes itself."""
+    buffer = named("numpy.core.numeric", "_frombuffer")
+    for spec, lie in itertools.product(("f8", "V8", "O", "M8[s]", "m8", "U2", "S8", "?", "(2,)f4", "i4,i4"), LIES):
+        kind = dtype(spec, *lie)
+        for stream in (
+            whole(kind),
+            whole(called(buffer, b"C\x08aaaaaaaa", kind, b"K\x01\x85", text("C"))),
+            whole(called(buffer, b"\x96" + struct.pack("<Q", 8) + b"a" * 8, kind, b"K\x01\x85", text("C"))),
+            whole(called(named("numpy.core.multiarray", "scalar"), kind, b"C\x08aaaaaaaa")),
+            whole(ARRAY + b"(K\x01K\x01\x85" + kind + b"\x89C\x08aaaaaaaatb"),
+            whole(ARRAY + b"(K\x01K\x01\x85" + kind + b"\x89]Natb"),
+            whole(ARRAY + b"(K\x01M\xff\x7f\x85" + kind + b"\x89]Natb"),
+        ):
+            for load in (Rule().loads, lambda key, data: load_legacy(key, data, Rule())):
+                try:
+                    value = load("k", stream)
+                except OURS:
+                    continue
+                made = value if isinstance(value, np.dtype) else value.dtype
+                honest = pickle.loads(pickle.dumps(made))
+                assert (made, made.flags, made.itemsize) == (honest, honest.flags, honest.itemsize)
+                assert made.hasobject == ("O" in repr(made))
+                assert repr(value) == repr(pickle.loads(pickle.dumps(value)))
 
 
 def test_dtypes_cannot_be_changed_under_an_array(unchanged):
@@ -596,18 +629,18 @@ from ampstore.errors import CodecError
 import base64, json
 for name, data in json.load(sys.stdin).items():
     stream, start = base64.b64decode(data), time.monotonic()
-    for door, load in (("store", lambda: Rule().loads("k", stream)), ("legacy", lambda: load_legacy("k", stream, Rule()))):
+    for door in ("store", "legacy"):
         try:
-            value = load()
+            value = Rule().loads("k", stream) if door == "store" else load_legacy("k", stream, Rule())
         except CodecError as err:
             print(name, door, "refused", type(err).__name__)
         else:
             print(name, door, "value", type(value).__name__)
-            while type(value) in (list, tuple) and value: value = value[0]
+            del value
     assert time.monotonic() - start < 10, name
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert peak < 1_500_000, (name, peak)
-print("survived")
+print("survived", flush=True)
 """
 
 DEEP = 200_000
@@ -847,6 +880,3 @@ def test_python_2_names_mean_what_they_meant():
 def test_every_error_is_one_of_ours():
     """The three refusals share a base that a program can catch."""
     assert all(issubclass(error, CodecError) for error in OURS)
-    assert builtins.eval is eval
-    assert resource.getrlimit(resource.RLIMIT_AS)
-    assert Path.cwd().is_dir()

@@ -65,17 +65,26 @@ CLASSES: dict[str, list[str]] = {
     "ase.cell": ["Cell"],
     "ase.symbols": ["Symbols"],
     "ase.formula": ["Formula"],
-    "ase.constraints": ["FixAtoms", "FixCom", "FixBondLengths", "FixedPlane", "FixedLine", "FixedMode", "FixScaled"]
-    + ["FixCartesian", "FixInternals", "FixParametricRelations", "FixScaledParametricRelations"]
-    + [
+    "ase.constraints": [
+        "FixAtoms",
+        "FixCom",
+        "FixBondLengths",
+        "FixedPlane",
+        "FixedLine",
+        "FixedMode",
+        "FixScaled",
+        "FixCartesian",
+        "FixInternals",
+        "FixParametricRelations",
+        "FixScaledParametricRelations",
         "FixCartesianParametricRelations",
         "FixSymmetry",
         "FixLinearTriatomic",
         "Hookean",
         "ExternalForce",
         "MirrorForce",
-    ]
-    + ["MirrorTorque"],
+        "MirrorTorque",
+    ],
     "ase.calculators.singlepoint": ["SinglePointCalculator", "SinglePointDFTCalculator", "SinglePointKPoint"],
     "ase.calculators.calculator": ["Parameters"],
     "ase.neighborlist": ["NeighborList", "PrimitiveNeighborList", "NewPrimitiveNeighborList"],
@@ -101,6 +110,7 @@ class Guard:
         raise pickle.UnpicklingError("a stream tried to change a builder")
 
     def __call__(self, *arguments: object) -> object:
+        """Build, with arguments that the stream gives."""
         if self._build is None:  # type: ignore[attr-defined]
             raise pickle.UnpicklingError(f"a stream called {self.cls!r}, which only names a type")  # type: ignore[attr-defined]
         return self._build(*arguments)  # type: ignore[attr-defined]
@@ -116,6 +126,7 @@ class StandIn(type):
     build: Callable[..., object] | None
 
     def __call__(cls, *arguments: object) -> object:
+        """Build an instance, where writers build it by a call."""
         if cls.build is None:
             raise pickle.UnpicklingError(f"a stream called {cls.real!r}, which no writer does")
         return cls.build(cls.real, *arguments)
@@ -298,7 +309,7 @@ def _dtype_from(kind: Any, state: Any) -> Any:
     """The dtype that a state speaks of, made by numpy's own checked constructors."""
     import numpy
 
-    _check(type(state) is tuple and len(state) in (8, 9), "dtype")
+    _check(type(state) is tuple and len(state) in (8, 9) and kind.names is None and kind.subdtype is None, "dtype")
     _, order, inner, names, fields, size, _, flags, *metadata = state
     order = order.decode("latin-1") if isinstance(order, bytes) else order
     _check(order in ("<", ">", "|", "=") and type(size) is int and type(flags) is int, "dtype")
@@ -693,7 +704,9 @@ class _CarefulReader(pickle._Unpickler):
             made.__setstate__(_checked_state(made, state))
         elif isinstance(made, dtype):
             # A state of numpy's own making, not that of the stream, which numpy would believe.
-            made.__setstate__(_dtype_from(made, state).__reduce__()[2])  # type: ignore[attr-defined]
+            honest = _dtype_from(made, state)
+            made.__setstate__(honest.__reduce__()[2])  # type: ignore[attr-defined]
+            _check(made == honest and (made.itemsize, made.flags) == (honest.itemsize, honest.flags), "dtype")
         else:
             stack.append(state)
             super().load_build()  # type: ignore[misc]

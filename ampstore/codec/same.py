@@ -12,45 +12,50 @@ from typing import Any
 _PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
 _WITHOUT_REFERENCES = 2  # the last version of marshal that writes shared objects again
 
+_Pairs = list[tuple[Any, Any]]
+
 
 def same(a: object, b: object) -> bool:
     """Whether `b` is an exact copy of `a`."""
-    pending: list[tuple[Any, Any]] = [(a, b)]
+    pending: _Pairs = [(a, b)]
     seen: set[tuple[int, int]] = set()
     while pending:
-        a, b = pending.pop()
-        cls = type(a)
-        if cls is not type(b):
+        one, other = pending.pop()
+        if type(one) is not type(other):
             return False
-        if cls is list or cls is tuple:
-            if len(a) != len(b):
+        if not _has_parts(one):
+            if not _bytes_equal(one, other):
                 return False
-            if not _PLAIN.issuperset(map(type, a)):
-                if (id(a), id(b)) not in seen:
-                    seen.add((id(a), id(b)))
-                    pending.extend(zip(a, b, strict=True))
-                continue
-        elif cls is dict:
-            if len(a) != len(b):
-                return False
-            if (id(a), id(b)) not in seen:
-                seen.add((id(a), id(b)))
-                # Keys and values apart: the pairs of items() are temporaries, and ids of temporaries recur.
-                pending.extend(zip(a, b, strict=True))
-                pending.extend(zip(a.values(), b.values(), strict=True))
-            continue
-        if not _bytes_equal(a, b, cls):
+        elif len(one) != len(other):
             return False
+        elif (id(one), id(other)) not in seen:
+            seen.add((id(one), id(other)))
+            pending += _parts(one, other)
     return True
 
 
-def _bytes_equal(a: Any, b: Any, cls: type) -> bool:
-    """Compare what is no container of containers, by the bytes that it is written as."""
+def _has_parts(value: Any) -> bool:
+    """Whether a value is a container of more than plain numbers and texts."""
+    cls = type(value)
+    return cls is dict or ((cls is list or cls is tuple) and not _PLAIN.issuperset(map(type, value)))
+
+
+def _parts(one: Any, other: Any) -> _Pairs:
+    # Keys and values apart: the pairs of items() are temporaries, and ids of temporaries recur.
+    pairs = list(zip(one, other, strict=True))
+    if type(one) is dict:
+        pairs += zip(one.values(), other.values(), strict=True)
+    return pairs
+
+
+def _bytes_equal(a: Any, b: Any) -> bool:
+    """Compare two values of one type by the bytes that they are written as."""
+    cls = type(a)
     try:
         if cls in _PLAIN or cls is list or cls is tuple:
             return marshal.dumps(a, _WITHOUT_REFERENCES) == marshal.dumps(b, _WITHOUT_REFERENCES)
         if cls.__module__ == "numpy" and hasattr(a, "dtype") and not a.dtype.hasobject:
             return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes("A") == b.tobytes("A"))
-        return pickle.dumps(a, 5) == pickle.dumps(b, 5) or (isinstance(a, (set, frozenset)) and bool(a == b))
+        return pickle.dumps(a, 5) == pickle.dumps(b, 5) or (cls in (set, frozenset) and bool(a == b))
     except (ValueError, TypeError, AttributeError, pickle.PicklingError, RecursionError):
         return False
