@@ -542,3 +542,24 @@ def test_legacy_programs_and_ampstore_share_a_container(tmp_path):
         assert Path(database.path / "archive.tar.gz").exists()
         database.archive()
         assert everything(database) == {"k": "again", "j": 1}
+
+
+WRITER = """
+import sys, ampstore
+database = ampstore.FileDatabase(sys.argv[1])
+for n in range(1000):
+    database[f"{sys.argv[2]}-{n}"] = [sys.argv[2], n]
+database.close()
+"""
+
+
+def test_eight_processes_write_a_thousand_entries_each_into_a_fresh_container(tmp_path):
+    """None lost, no error, though the container does not exist when they start."""
+    path = tmp_path / "label-fingerprints"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, str(n)], stderr=subprocess.PIPE) for n in range(8)]
+    errors = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert errors == [b""] * 8
+    with FileDatabase(path, "r") as database:
+        assert len(database) == 8000
+        assert all(database[f"{worker}-{n}"] == [str(worker), n] for worker in range(8) for n in range(0, 1000, 9))
+        assert list(database.verify()) == []
