@@ -30,9 +30,8 @@ def main() -> None:
     with ampstore.FileDatabase(databases / "amp-neighborlists", "r") as database:
         key = database.keys()[0]
         neighbours, offsets = database[key][0]
-        print(
-            f"{len(database)} entries; atom 0 of {key} has {len(neighbours)} neighbours, offsets {offsets[:2].tolist()} …"
-        )
+        print(f"{len(database)} entries; atom 0 of {key} has {len(neighbours)} neighbours,")
+        print(f"whose offsets are {offsets[:3].tolist()} …")
         print(f"the same as the legacy pickle says: {(legacy[key][0][0] == neighbours).all()}")
 
     step("3. Use it as a shelve: ampstore.open(...)")

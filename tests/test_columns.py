@@ -268,7 +268,7 @@ def test_example_of_the_specification_is_what_encode_writes():
 
 def test_real_shapes_are_taken_unasked():
     """Neighbour lists, fingerprints and derivatives of real size are worth columns."""
-    for value in (neighborlist(20), fingerprints(50), primes(6), primes(6, numpy_scalars=True)):
+    for value in (neighborlist(20), fingerprints(250), primes(20), primes(20, numpy_scalars=True)):
         assert encode(value) is not None
 
 

@@ -59,12 +59,21 @@ print(ampstore.schema.migrations())
 
 def test_sdist_builds_the_same_package(tmp_path):
     """By the build backend, then read as a tar."""
-    program = f"import os; os.chdir({str(ROOT)!r}); from hatchling.build import build_sdist; print(build_sdist({str(tmp_path)!r}))"
+    program = f"from hatchling.build import build_sdist; print(build_sdist({str(tmp_path)!r}))"
     hatchling = pytest.importorskip("hatchling.build", reason="hatchling is only in the build environment")
     assert hatchling
-    name = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()[-1]
+    name = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()[
+        -1
+    ]
     names = {member.split("/", 1)[-1] for member in tarfile.open(tmp_path / name).getnames()}
-    assert {"migrations/env.py", "ampstore/store/store.py", "tests/test_store.py", "README.md", "LICENSE", "Makefile"} <= names
+    assert {
+        "migrations/env.py",
+        "ampstore/store/store.py",
+        "tests/test_store.py",
+        "README.md",
+        "LICENSE",
+        "Makefile",
+    } <= names
 
 
 def test_the_command_is_installed(built):

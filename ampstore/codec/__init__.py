@@ -24,8 +24,8 @@ from ampstore.codec import columns
 from ampstore.codec.compress import compress, decompress
 from ampstore.codec.kind import summarise
 from ampstore.codec.legacy import dump_legacy, ends_whole, load_legacy
-from ampstore.codec.same import same
 from ampstore.codec.safe import ANYTHING, LARGE, Allowed, Rule, no_garbage_collection
+from ampstore.codec.same import same
 from ampstore.errors import CorruptEntryError, EntryTooLargeError
 
 __all__ = [

@@ -36,7 +36,7 @@ def decompress(frame: bytes, size: int, largest: int) -> bytes:
     """
     try:
         stated = zstandard.frame_content_size(frame)
-        if stated != size or size > largest:
+        if stated != size or not 0 <= size <= largest:
             raise ValueError(f"the frame holds {stated} bytes, {size} were written")
         data = _contexts.decompressor.decompress(frame, max_output_size=size)
     except zstandard.ZstdError as err:

@@ -44,7 +44,7 @@ def load_legacy(key: str, data: bytes, rule: Rule) -> object:
     try:
         check_memo(data)
         # BufferedReader: without peek() the unpickler calls read() once for every opcode.
-        file = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+        file = io.BufferedReader(io.BytesIO(data))
         with no_garbage_collection() if len(data) > LARGE else contextlib.nullcontext():
             value = rule.unpickle(file, encoding="latin1")
         _check_tree(value, max(_FEWEST_NODES, 16 * len(data)))

@@ -1,9 +1,10 @@
-"""How far does a pickle stream reach into the memo?
+"""A bound on how far a pickle stream reaches into the memo.
 
 The unpickler keeps a table of what it has seen, as long as the largest index that the stream
 names: ten bytes that name index 2**32-1 make it ask for 64 GiB. No stream needs more places than
-it has bytes. One regular expression walks the opcodes at about a fifth of the time of unpickling
-(`pickletools.genops` needs 2.7 times that time, and cannot read all Python 2 strings).
+it has bytes. One regular expression walks the opcodes, at about a fifth of the time of unpickling
+for the text pickles of Amp (`pickletools.genops` needs 2.7 times that time, and cannot read all
+Python 2 strings).
 """
 
 import re
