@@ -48,7 +48,11 @@ def imports(path):
 
 
 def modules():
-    return [path for path in (ROOT / "ampstore").rglob("*.py") if path.name != "__init__.py" or path.parent.name != "ampstore"]
+    return [
+        path
+        for path in (ROOT / "ampstore").rglob("*.py")
+        if path.name != "__init__.py" or path.parent.name != "ampstore"
+    ]
 
 
 def part_of(path):
@@ -80,7 +84,9 @@ def test_every_part_has_a_floor():
 
 def modules_after(code):
     program = f"import sys\n{code}\nprint(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 @pytest.mark.parametrize("heavy", ["ase", "alembic", "sqlalchemy", "zmq", "numpy", "click", "rich", "sqlite3"])

@@ -276,7 +276,9 @@ def test_kill_while_upgrading_leaves_the_old_or_the_new_store(old_store, next_mi
         Path(old_store).write_bytes(original)
         inject = f"inject=pwrite64:signal=SIGKILL:when={number}"
         command = ["strace", "-f", "-qq", "-o", os.devnull, "-e", inject]
-        subprocess.run([*command, sys.executable, "-c", UPGRADER, old_store, directory], check=False, capture_output=True)
+        subprocess.run(
+            [*command, sys.executable, "-c", UPGRADER, old_store, directory], check=False, capture_output=True
+        )
         subprocess.run([sys.executable, "-c", UPGRADER, old_store, directory], check=True)
         assert columns(old_store)[-1] == "note"
         with contextlib.closing(sqlite3.connect(old_store)) as connection:
@@ -286,5 +288,7 @@ def test_kill_while_upgrading_leaves_the_old_or_the_new_store(old_store, next_mi
 
 def test_alembic_knows_the_environment_without_an_ini(tmp_path):
     """`[tool.alembic]` in pyproject.toml; for the developers of the next revision."""
-    done = subprocess.run([sys.executable, "-m", "alembic", "heads"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "heads"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert "0001" in done.stdout, done.stderr

@@ -139,7 +139,7 @@ def test_writeback_does_not_write_what_did_not_change(path, raw):
 
 
 def test_writeback_of_a_read_only_shelf_closes_without_writing(path):
-    """shelve fails here; there is nothing to write."""
+    """Shelve fails here; there is nothing to write."""
     with ampstore.open(path) as shelf:
         shelf["a"] = [1]
     with ampstore.open(path, "r", writeback=True) as shelf:

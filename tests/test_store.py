@@ -35,7 +35,23 @@ from ampstore.errors import (
     StorageError,
 )
 
-AWKWARD_KEYS = ["", " ", "a/b", "..", "ü", "日本", "\0", "a\0b", "\n", "k" * 10_000, "%", "'", '"', "😀", "\udbff"[:0] + "x"]
+AWKWARD_KEYS = [
+    "",
+    " ",
+    "a/b",
+    "..",
+    "ü",
+    "日本",
+    "\0",
+    "a\0b",
+    "\n",
+    "k" * 10_000,
+    "%",
+    "'",
+    '"',
+    "😀",
+    "\udbff"[:0] + "x",
+]
 
 
 @pytest.fixture
@@ -534,7 +550,7 @@ def test_a_long_reader_holds_the_wal_only_as_long_as_it_reads(store, path):
 
 
 def fsyncs(path, durability, tmp_path):
-    """fsync and fdatasync calls of 50 commits, as strace counts them."""
+    """Fsync and fdatasync calls of 50 commits, as strace counts them."""
     Store(path).close()
     program = f"""
 import ampstore
@@ -941,7 +957,9 @@ def small_disk(tmp_path):
     """A file system of 4 MB."""
     directory = tmp_path / "small"
     directory.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", directory], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", directory], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield directory
