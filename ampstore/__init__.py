@@ -18,8 +18,21 @@ from ampstore.errors import *  # noqa: F403 - every error is public
 
 if TYPE_CHECKING:
     from ampstore.codec import Codec as Codec
+    from ampstore.data import Data as Data
     from ampstore.database import FileDatabase as FileDatabase
+    from ampstore.images import MetaDict as MetaDict
+    from ampstore.images import check_scheme as check_scheme
+    from ampstore.images import get_hash as get_hash
+    from ampstore.images import hash_images as hash_images
+    from ampstore.images import importer as importer
+    from ampstore.images import make_filename as make_filename
+    from ampstore.images import new_keys as new_keys
+    from ampstore.images import randomize_images as randomize_images
+    from ampstore.images import read_images as read_images
+    from ampstore.images import string2dict as string2dict
     from ampstore.legacy import LegacyDatabase as LegacyDatabase
+    from ampstore.log import Logger as Logger
+    from ampstore.log import now as now
     from ampstore.shelf import Shelf as Shelf
     from ampstore.shelf import open as open
     from ampstore.store import Damage as Damage
@@ -32,15 +45,28 @@ if TYPE_CHECKING:
 _HOMES = {
     "Codec": "codec",
     "Damage": "store",
+    "Data": "data",
     "FileDatabase": "database",
     "LegacyDatabase": "legacy",
+    "Logger": "log",
+    "MetaDict": "images",
     "Report": "transfer",
     "Shelf": "shelf",
     "Stats": "store",
     "Store": "store",
+    "check_scheme": "images",
     "export_legacy": "transfer",
+    "get_hash": "images",
+    "hash_images": "images",
     "import_legacy": "transfer",
+    "importer": "images",
+    "make_filename": "images",
+    "new_keys": "images",
+    "now": "log",
     "open": "shelf",
+    "randomize_images": "images",
+    "read_images": "images",
+    "string2dict": "images",
 }
 
 _ERRORS = [name for name in vars(errors) if name.endswith("Error")]

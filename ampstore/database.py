@@ -16,7 +16,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Self
 
 from ampstore.backend import Durability
@@ -25,6 +25,7 @@ from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, Re
 from ampstore.legacy import Container, Stamp, container_path, maintenance_lock
 from ampstore.legacy.names import reason_against
 from ampstore.store import Damage, Store
+from ampstore.store.claims import LEASE, Claims
 from ampstore.transfer import FOLDED, STORE_NAME, Progress, Report, fold, left_in_archive
 
 log = logging.getLogger(__name__)
@@ -185,8 +186,14 @@ class FileDatabase(MutableMapping[str, object]):
 
     def __setitem__(self, key: str, value: object) -> None:
         store = self._writable()
-        torn = self._fold_loose(store, [key])
-        store[key] = value
+        with self._over_loose(store, [key]):
+            store[key] = value
+
+    @contextlib.contextmanager
+    def _over_loose(self, store: Store, keys: Iterable[str]) -> Iterator[None]:
+        """Loose files of these keys are in the store before the block, and hide nothing after it."""
+        torn = self._fold_loose(store, keys)
+        yield
         self._remove_torn(store, torn)
 
     def _fold_loose(self, store: Store, keys: Iterable[str]) -> dict[str, Stamp]:
@@ -295,9 +302,21 @@ class FileDatabase(MutableMapping[str, object]):
         if not pairs:
             return
         store = self._writable()
-        torn = self._fold_loose(store, [key for key in self._tiers.loose.names() if key in pairs])
-        store.put_many(pairs)
-        self._remove_torn(store, torn)
+        with self._over_loose(store, [key for key in self._tiers.loose.names() if key in pairs]):
+            store.put_many(pairs)
+
+    @property
+    def codec(self) -> Codec:
+        """How values become what is stored."""
+        return self._codec
+
+    def claims(self, lease: float = LEASE) -> Claims:
+        """Claims on keys that are being computed: see `ampstore.store.claims`."""
+
+        def around(store: Store, keys: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+            return self._over_loose(store, keys)
+
+        return Claims(self._writable, lease, existing=self._existing, around=around)
 
     def clear(self) -> None:
         """Delete all entries of all tiers."""

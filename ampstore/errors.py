@@ -14,6 +14,17 @@
     │   └── ClosedError            ValueError          a handle that was closed
     ├── KeyTypeError               TypeError           a key that is not str
     ├── InvalidKeyError            ValueError          a str that cannot be a key there
+    ├── ImageError
+    │   ├── NotAnImageError        TypeError           something that is not an ase.Atoms, or not a list of them
+    │   ├── UnreadableImagesError  OSError             a file of images that ASE cannot read
+    │   ├── HashSchemeError        ValueError          a generation of keys that there is not
+    │   └── MixedSchemesError      ValueError          keys of two generations in one store
+    ├── ParameterTextError         ValueError          a parameter text that is more than literals
+    ├── TimerError                 KeyError            a log's timer that was never started
+    ├── CalculatorError            TypeError           a calculator that cannot be used as one
+    ├── ParallelError              ValueError, KeyError   a `parallel` that does not say where to work
+    ├── WorkerError                RuntimeError        worker processes that do not start or all break
+    ├── CalculationError           RuntimeError        some calculations failed; all other results are stored
     └── CodecError
         ├── EncodeError            TypeError, PicklingError   a value that cannot be pickled
         ├── ForbiddenGlobalError   UnpicklingError     a value that names code outside the allowed names
@@ -27,6 +38,7 @@ cross process borders unharmed.
 
 import pickle
 import sys
+from collections.abc import Sequence
 
 
 class AmpstoreError(Exception):
@@ -215,3 +227,148 @@ class LegacyPickleError(CodecError, ValueError):
 
     def __str__(self) -> str:
         return f"legacy entry {self.key!r} holds no value ({self.reason}); setting it again replaces it"
+
+
+class ImageError(AmpstoreError):
+    """Atomic structures, or their keys, are not what they should be."""
+
+
+class NotAnImageError(ImageError, TypeError):
+    """Something that is not an `ase.Atoms`, or one alone where a list of them belongs.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the type that was found.
+    index : int, optional
+        Its position among the images.
+    """
+
+    def __init__(self, kind: str, index: int | None = None) -> None:
+        super().__init__(kind, index)
+        self.kind, self.index = kind, index
+
+    def __str__(self) -> str:
+        if self.index is not None:
+            return f"image {self.index} is of type {self.kind}, not an ase.Atoms"
+        if self.kind == "Atoms":
+            return "one Atoms object where a list of images belongs; put it in a list: [atoms]"
+        return f"{self.kind} is not an image (ase.Atoms)"
+
+
+class UnreadableImagesError(ImageError, OSError):
+    """A file of images that ASE cannot read, or not to its end."""
+
+    def __init__(self, path: str, reason: str, read: int = 0) -> None:
+        super().__init__(path, reason, read)
+        self.path, self.reason, self.read = path, reason, read
+
+    def __str__(self) -> str:
+        after = f" after {self.read:,} images" if self.read else ""
+        return f"{self.path}: no images could be read{after}: {self.reason}"
+
+
+class HashSchemeError(ImageError, ValueError):
+    """There is no such generation of keys."""
+
+    def __init__(self, scheme: str, known: tuple[str, ...]) -> None:
+        super().__init__(scheme, known)
+        self.scheme, self.known = scheme, known
+
+    def __str__(self) -> str:
+        return f"there is no hash scheme {self.scheme!r}; choose one of {', '.join(self.known)}"
+
+
+class MixedSchemesError(ImageError, ValueError):
+    """The store's keys are of another generation, so nothing in it would ever be found."""
+
+    def __init__(self, where: str, noted: str, scheme: str) -> None:
+        super().__init__(where, noted, scheme)
+        self.where, self.noted, self.scheme = where, noted, scheme
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: the keys are of hash scheme {self.noted!r}, not {self.scheme!r}; use "
+            f"scheme={self.noted!r}, or change the keys: ampstore.images.new_keys(images, old, new) "
+            "gives the new key of each"
+        )
+
+
+class ParameterTextError(AmpstoreError, ValueError):
+    """A parameter text that is damaged, or that asks for more than literals and arrays."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason, line)
+        self.reason, self.line = reason, line
+
+    def __str__(self) -> str:
+        place = f" (line {self.line})" if self.line else ""
+        return f"this is not a parameter text{place}: {self.reason}"
+
+
+class TimerError(AmpstoreError, KeyError):
+    """A log was asked for the time since a moment that was never marked."""
+
+    def __init__(self, label: str | None) -> None:
+        super().__init__(label)
+        self.label = label
+
+    def __str__(self) -> str:
+        if self.label is None:
+            return "no timer is running; start it with tic() or tic=True before toc=True"
+        return f"no timer {self.label!r} is running; start it with tic({self.label!r})"
+
+
+class CalculatorError(AmpstoreError, TypeError):
+    """An object that cannot be used as a calculator."""
+
+    def __init__(self, kind: str = "", reason: str = "it has no method `calculate` and cannot be called") -> None:
+        super().__init__(kind, reason)
+        self.kind, self.reason = kind, reason
+
+    def __str__(self) -> str:
+        return f"calculator of type {self.kind}: {self.reason}"
+
+
+class ParallelError(AmpstoreError, ValueError, KeyError):
+    """The argument `parallel` does not say where to work."""
+
+    def __init__(self, given: str = "", reason: str = "it has no 'cores'") -> None:
+        super().__init__(given, reason)
+        self.given, self.reason = given, reason
+
+    def __str__(self) -> str:
+        return f"parallel={self.given}: {self.reason}; use for example parallel={{'cores': 4}}"
+
+
+class WorkerError(AmpstoreError, RuntimeError):
+    """Worker processes that do not start, or an executor that broke. What was finished is stored."""
+
+
+class CalculationError(AmpstoreError, RuntimeError):
+    """Some calculations failed. All others are stored, and the next run computes only what is missing.
+
+    Parameters
+    ----------
+    failures : sequence of (str, str)
+        Key and cause of each.
+    traceback : str
+        Of the first one, in full.
+    """
+
+    def __init__(self, failures: Sequence[tuple[str, str]] = (), traceback: str = "") -> None:
+        super().__init__(failures, traceback)
+        self.failures, self.traceback = list(failures), traceback
+
+    def __str__(self) -> str:
+        failed = "1 calculation" if len(self.failures) == 1 else f"{len(self.failures):,} calculations"
+        lines = [f"{failed} failed; all other results are stored"]
+        lines += [f"  {key}: {cause}" for key, cause in self.failures[:_LISTED]]
+        if len(self.failures) > _LISTED:
+            lines.append(f"  and {len(self.failures) - _LISTED:,} more, see the attribute `failures`")
+        if self.traceback:
+            lines += ["The first one in full:", self.traceback.rstrip()]
+        return "\n".join(lines)
+
+
+_LISTED = 10

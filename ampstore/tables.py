@@ -30,7 +30,7 @@ entry = Table(
     Column("codec", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the stream before compression
-    Column("checksum", LargeBinary, nullable=False),  # BLAKE2b-128 of that stream
+    Column("checksum", LargeBinary, nullable=False),  # 16 bytes of SHA-256 of that stream, CRC-32 of the payload
     Column("written_at", Float, nullable=False),  # seconds since 1970, UTC
     Column("payload", LargeBinary, nullable=False),
 )

@@ -37,12 +37,17 @@ PRAGMA cell_size_check=ON;
 
 
 class PerThread(threading.local):
-    """State of one thread: its connection, depth of its transaction, bytes it wrote since it looked at the WAL."""
+    """State of one thread: its connection, the depth of its transaction, and what it knows of the WAL.
+
+    `unchecked` bytes were written since it looked at the size of the WAL, `written` bytes up to that
+    look since it emptied the WAL; `known` is the size that its file is known to have had.
+    """
 
     connection: sqlite3.Connection | None = None
     depth = 0
     unchecked = 0
-    retry_above = 0
+    written = 0
+    known = 0
     stamp: tuple[int, ...] | None = None
 
 

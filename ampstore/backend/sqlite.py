@@ -2,9 +2,11 @@
 
 `wal_autocheckpoint` is 0 on every connection. SQLite 3.7.0 to 3.51.2 can lose committed
 transactions when a PASSIVE checkpoint runs beside a commit that resets the WAL (fixed in 3.51.3,
-3.50.7, 3.44.6). Checkpoints here are TRUNCATE, which holds the write lock, once the WAL passes
-`WAL_BOUND`. No read lasts longer than one chunk of rows, so nothing of ours keeps the WAL from
-being emptied.
+3.50.7, 3.44.6). Checkpoints here are FULL or TRUNCATE, which hold the write lock, once the WAL
+passes `WAL_BOUND`. FULL lets the next writer start the WAL again from its beginning: emptying the
+file every time (TRUNCATE) makes each commit 1.4 times as expensive, since the file system has to
+allocate the space again. No read lasts longer than one chunk of rows, so nothing of ours keeps the
+WAL from being emptied.
 """
 
 import contextlib
@@ -12,7 +14,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ampstore.backend.connections import Connections, Durability, PerThread
 from ampstore.backend.failures import LARGEST, is_bad_text, translate, translated
@@ -20,13 +22,16 @@ from ampstore.backend.statements import GROUP_SIZES, Statements, for_sqlite
 from ampstore.errors import BusyError, ClosedError, DamagedStoreError, ReadOnlyError, StorageError, StoreError
 from ampstore.tables import VERSION_TABLE
 
-WAL_BOUND = 8 << 20
-"""Bytes of WAL after which a checkpoint empties it: some 10 ms for the writer that does it."""
+WAL_BOUND = 4 << 20
+"""Bytes of WAL after which a checkpoint empties it: some 6 ms for the writer that does it."""
+
+TRUNCATED_ABOVE = 4 * WAL_BOUND
+"""Bytes of a WAL file (that a reader held back, or one large transaction made) that is cut off again."""
 
 UNCHECKED = 256 << 10
 """Bytes written by one connection between two looks at the size of the WAL."""
 
-ROW_OVERHEAD = 8 << 10  # a commit of one small row appends about two pages to the WAL
+ROW_OVERHEAD = 12 << 10  # a commit of one row appends about three pages to the WAL besides its payload
 
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 8 << 20
@@ -140,6 +145,12 @@ class SQLite:
 
     def fetch(self, key: str) -> tuple[str, int, bytes, bytes] | None:
         """codec, size, checksum and payload of an entry."""
+        connection = self._connections.local.connection
+        if connection is not None and not self.readonly:  # the hot path; whatever goes wrong is named below
+            try:
+                return connection.execute(self.sql.fetch, (key,)).fetchone()  # type: ignore[no-any-return]
+            except sqlite3.Error:
+                pass
         rows = self._read(self.sql.fetch, (key,))
         return rows[0] if rows else None  # type: ignore[return-value]
 
@@ -217,6 +228,10 @@ class SQLite:
             self.connection().executemany(self.sql.put, rows)
             self._connections.local.unchecked += sum(len(row.payload) for row in rows) + ROW_OVERHEAD
 
+    def put_new(self, row: Row) -> bool:
+        """Write one row unless its key is there; whether it was written."""
+        return self._write(self.sql.put_new, row, len(row.payload)) > 0
+
     def delete(self, key: str) -> bool:
         """Delete a row; False if there was none."""
         return self._write(self.sql.delete, (key,), 0) > 0
@@ -228,6 +243,36 @@ class SQLite:
     def info_put(self, name: str, value: str) -> None:
         """Set one fact about the store."""
         self._write(self.sql.info_put, (name, value), 0)
+
+    # -- claims --------------------------------------------------------------------------------
+
+    def claims(self, keys: Sequence[str]) -> list[tuple[str, str, int, float, float]]:
+        """key, owner, token, time of expiry and seconds left, for those of the keys that are claimed."""
+        return list(self._by_group(self.sql.claims_groups, keys))  # type: ignore[arg-type]
+
+    def claim(self, key: str, owner: str, lease: float) -> bool:
+        """Claim a key for `lease` seconds from now; False if it is claimed."""
+        return self._write(self.sql.claim_free, (key, owner, lease), 0) > 0
+
+    def take_claim(self, key: str, owner: str, lease: float, was: tuple[str, int, float]) -> bool:
+        """Claim a key whose claim still is `was`: owner, token, time of expiry. The token goes up by 1."""
+        return self._write(self.sql.claim_over, (owner, lease, key, *was), 0) > 0
+
+    def renew_claims(self, owner: str, lease: float) -> int:
+        """Let all claims of an owner last for `lease` seconds from now; how many it has."""
+        return self._write(self.sql.claims_renew, (lease, owner), 0)
+
+    def claims_of(self, owner: str) -> dict[str, int]:
+        """Token by key of the claims of an owner."""
+        return dict(self._read(self.sql.claims_owned, (owner,)))  # type: ignore[arg-type]
+
+    def release_claim(self, key: str, owner: str, token: int) -> bool:
+        """Give a claim back; False if it is another's by now."""
+        return self._write(self.sql.claim_release, (key, owner, token), 0) > 0
+
+    def release_claims(self, owner: str) -> int:
+        """Give all claims of an owner back; how many it had."""
+        return self._write(self.sql.claims_release, (owner,), 0)
 
     def _write(self, sql: str, parameters: Sequence[object], size: int) -> int:
         # One statement outside a transaction is a transaction: SQLite takes a fresh snapshot and the
@@ -288,31 +333,39 @@ class SQLite:
     # -- care ----------------------------------------------------------------------------------
 
     def _bound_wal(self) -> None:
+        """Empty the WAL if it may have passed its bound.
+
+        Its file keeps its size while it is written again from the beginning. So the size tells only
+        while it grows; afterwards every connection counts what it has written itself.
+        """
         local = self._connections.local
-        local.unchecked = 0
+        local.written, local.unchecked = local.written + local.unchecked, 0
         try:
             size = os.stat(self._connections.wal).st_size
         except FileNotFoundError:
             return
-        if size <= WAL_BOUND:
-            local.retry_above = 0
-        elif size > local.retry_above:
-            # Wait for other writers, but hardly for readers: what they hold back is done next time.
-            done = self.checkpoint(0.05 if size < 4 * WAL_BOUND else 1.0)
-            local.retry_above = 0 if done else size + WAL_BOUND // 2
+        if size <= WAL_BOUND or (size <= local.known and local.written < WAL_BOUND):
+            return
+        # Wait for other writers, but hardly for readers: what they hold back is done next time.
+        large = size > TRUNCATED_ABOVE
+        done = self.checkpoint(1.0 if large else 0.05, "TRUNCATE" if large else "FULL")
+        local.written = 0
+        local.known = size if done else size + WAL_BOUND // 2
 
-    def checkpoint(self, wait: float = 1.0) -> bool:
-        """Move the WAL into the main file and empty it; False if a reader held part of it back.
+    def checkpoint(self, wait: float = 1.0, mode: Literal["FULL", "TRUNCATE"] = "TRUNCATE") -> bool:
+        """Move the WAL into the main file; False if a reader held part of it back.
 
         Parameters
         ----------
         wait : float
             Longest wait for other connections, seconds.
+        mode : {"FULL", "TRUNCATE"}
+            The second empties the file of the WAL too.
         """
         connection = self._writable()
         try:
             connection.execute(f"PRAGMA busy_timeout={int(1000 * wait)}")
-            return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0  # type: ignore[no-any-return]
+            return connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0] == 0  # type: ignore[no-any-return]
         except sqlite3.Error as err:
             failure = self._translate(err)
             if isinstance(failure, BusyError):

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Float, and_, bindparam, delete, func, literal_column, or_, select, update
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ClauseElement, FunctionElement
 
-from ampstore.tables import entry, info
+from ampstore.tables import claim, entry, info
 
 
 class _Compile(Protocol):
@@ -45,6 +46,31 @@ class Statements(NamedTuple):
     info_all: str  # -> name, value
     fetch_groups: dict[int, str]  # n keys -> key, codec, size, checksum, payload
     known_groups: dict[int, str]  # n keys -> key
+    put_new: str  # as put; changes nothing where the key is there
+    claims_groups: dict[int, str]  # n keys -> key, owner, token, expires_at, seconds left
+    claim_free: str  # key, owner, lease; changes nothing where there is a claim
+    claim_over: str  # new owner, lease, key, owner, token, expires_at: compare and set
+    claims_renew: str  # lease, owner
+    claims_owned: str  # owner -> key, token
+    claim_release: str  # key, owner, token
+    claims_release: str  # owner
+
+
+class database_now(FunctionElement[float]):  # noqa: N801 - a function of SQL
+    """Seconds since 1970 by the clock of the database, the only one that all claimants share."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(database_now)
+def _now(*_: object, **__: object) -> str:
+    return "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP())"
+
+
+@compiles(database_now, "sqlite")
+def _now_in_sqlite(*_: object, **__: object) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 @cache
@@ -75,7 +101,7 @@ def _statements(text: _Compile) -> Statements:
         last_id=text(select(func.max(entry.c.id))),
         keys=text(select(entry.c.id, entry.c.key).where(span).order_by(entry.c.id), "after", "last"),
         rows=text(select(entry.c.id, *row).where(span).order_by(entry.c.id), "after", "last"),
-        put=text(_upsert_entry(), "key", "codec", "kind", "size", "checksum", "written_at", "payload"),
+        put=text(_upsert_entry(), *_ENTRY),
         delete=text(delete(entry).where(key), "key"),
         clear=text(delete(entry)),
         kinds=text(
@@ -92,15 +118,71 @@ def _statements(text: _Compile) -> Statements:
         info_all=text(select(info.c.name, info.c.value).order_by(info.c.name)),
         fetch_groups={n: text(select(*row).where(_any_of(n)), *_names(n)) for n in GROUP_SIZES},
         known_groups={n: text(select(entry.c.key).where(_any_of(n)), *_names(n)) for n in GROUP_SIZES},
+        put_new=text(_insert_entry().on_conflict_do_nothing(), *_ENTRY),
+        claims_groups={n: text(_claims_of(n), *_names(n)) for n in GROUP_SIZES},
+        claim_free=text(_insert_claim(), "key", "owner", "lease"),
+        claim_over=text(_take_claim_over(), "new", "lease", "of", "owner_was", "token_was", "expires_was"),
+        claims_renew=text(
+            update(claim).values(expires_at=_lease_from_now()).where(claim.c.owner == bindparam("of")), "lease", "of"
+        ),
+        claims_owned=text(select(claim.c.key, claim.c.token).where(claim.c.owner == bindparam("of")), "of"),
+        claim_release=text(
+            delete(claim).where(
+                claim.c.key == bindparam("of"),
+                claim.c.owner == bindparam("owner_was"),
+                claim.c.token == bindparam("token_was"),
+            ),
+            "of",
+            "owner_was",
+            "token_was",
+        ),
+        claims_release=text(delete(claim).where(claim.c.owner == bindparam("of")), "of"),
     )
+
+
+_ENTRY = ("key", "codec", "kind", "size", "checksum", "written_at", "payload")
 
 
 def _names(count: int) -> Sequence[str]:
     return [f"key{n}" for n in range(count)]
 
 
-def _any_of(count: int) -> ColumnElement[bool]:
-    return entry.c.key.in_([bindparam(name) for name in _names(count)])
+def _any_of(count: int, key: ColumnElement[str] = entry.c.key) -> ColumnElement[bool]:
+    return key.in_([bindparam(name) for name in _names(count)])
+
+
+def _lease_from_now() -> ColumnElement[float]:
+    return database_now() + bindparam("lease", type_=Float())
+
+
+def _claims_of(count: int) -> ClauseElement:
+    row = (claim.c.key, claim.c.owner, claim.c.token, claim.c.expires_at)
+    return select(*row, claim.c.expires_at - database_now()).where(_any_of(count, claim.c.key))
+
+
+def _insert_claim() -> ClauseElement:
+    insert = sqlite.insert(claim).values(
+        key=bindparam("key"), owner=bindparam("owner"), token=literal_column("1"), expires_at=_lease_from_now()
+    )
+    return insert.on_conflict_do_nothing()
+
+
+def _take_claim_over() -> ClauseElement:
+    """Only from the state that was read: a claim that was renewed or taken meanwhile stays."""
+    return (
+        update(claim)
+        .values(owner=bindparam("new"), token=claim.c.token + literal_column("1"), expires_at=_lease_from_now())
+        .where(
+            claim.c.key == bindparam("of"),
+            claim.c.owner == bindparam("owner_was"),
+            claim.c.token == bindparam("token_was"),
+            claim.c.expires_at == bindparam("expires_was"),
+        )
+    )
+
+
+def _insert_entry() -> sqlite.Insert:
+    return sqlite.insert(entry).values({name: bindparam(name) for name in _ENTRY})
 
 
 def _upsert_entry() -> ClauseElement:
@@ -109,12 +191,11 @@ def _upsert_entry() -> ClauseElement:
     The payload is compared too, though equal checksums mean equal values: otherwise setting a
     damaged entry again would leave the damage where it is.
     """
-    names = ("codec", "kind", "size", "checksum", "written_at", "payload")
-    insert = sqlite.insert(entry).values({"key": bindparam("key"), **{name: bindparam(name) for name in names}})
+    insert = _insert_entry()
     new = insert.excluded
     return insert.on_conflict_do_update(
         index_elements=[entry.c.key],
-        set_={name: new[name] for name in names},
+        set_={name: new[name] for name in _ENTRY[1:]},
         where=or_(*(entry.c[name] != new[name] for name in ("checksum", "codec", "size", "payload"))),
     )
 

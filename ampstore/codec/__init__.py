@@ -1,7 +1,7 @@
 """Values to blobs and back: typed columns or a checked pickle, then zstd.
 
     value --columns, or pickle 5--> stream --zstd, where it pays--> payload
-                                      └--BLAKE2b-128--> checksum <--CRC-32--┘
+                                      └--SHA-256--> checksum <--CRC-32--┘
 
 What Amp computes fits into columns (see `ampstore.codec.columns`), which are smaller and faster than
 any pickle and hold no code at all. Everything else is pickled under the rule of `safe`.
@@ -16,7 +16,7 @@ Thread-safe: zstd contexts are one per thread (two threads in one context crash 
 """
 
 import contextlib
-from hashlib import blake2b
+from hashlib import sha256
 from typing import NamedTuple
 from zlib import crc32
 
@@ -44,6 +44,7 @@ __all__ = [
 PICKLE = "pickle5"
 COLUMNS = "columns1"
 ZSTD = "+zstd"
+_PLAIN, _COMPRESSED = (PICKLE, COLUMNS), (PICKLE + ZSTD, COLUMNS + ZSTD)
 LARGEST = 4 << 30
 """Largest stream of one value, bytes: a row that claims more is damaged or hostile."""
 
@@ -69,7 +70,7 @@ class Blob(NamedTuple):
     size : int
         Length of the stream, bytes.
     checksum : bytes
-        16 bytes BLAKE2b digest of the stream, 4 bytes CRC-32 of the payload (big-endian).
+        first 16 bytes of the SHA-256 digest of the stream, 4 bytes CRC-32 of the payload (big-endian).
     payload : bytes
         The stream, compressed if `codec` says so.
     """
@@ -150,14 +151,16 @@ class Codec:
         """
         if type(payload) is not bytes or checksum[DIGEST:] != crc32(payload).to_bytes(4):
             raise CorruptEntryError(key, "its bytes do not have the checksum that was stored with them")
-        if codec.endswith(ZSTD):
-            try:
-                return decompress(payload, size, LARGEST)
-            except ValueError as err:
-                raise CorruptEntryError(key, str(err)) from err
-        if len(payload) != size:
-            raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
-        return payload
+        if codec in _PLAIN:
+            if len(payload) != size:
+                raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
+            return payload
+        if codec not in _COMPRESSED:
+            raise CorruptEntryError(key, f"unknown codec {codec!r}; a newer ampstore may know it")
+        try:
+            return decompress(payload, size, LARGEST)
+        except ValueError as err:
+            raise CorruptEntryError(key, str(err)) from err
 
     def value(self, key: str, codec: str, stream: bytes) -> object:
         """Value of a stream, a fresh object at every call.
@@ -167,11 +170,8 @@ class Codec:
         CorruptEntryError, ForbiddenGlobalError
             As `decode`.
         """
-        form = codec.removesuffix(ZSTD)
-        if form == PICKLE:
+        if codec.startswith(PICKLE):
             return self.rule.loads(key, stream)
-        if form != COLUMNS:
-            raise CorruptEntryError(key, f"unknown codec {codec!r}; a newer ampstore may know it")
         try:
             with no_garbage_collection() if len(stream) > LARGE else contextlib.nullcontext():
                 return columns.decode(stream)
@@ -199,4 +199,5 @@ class Codec:
 
 
 def _checksum(stream: bytes, payload: bytes) -> bytes:
-    return blake2b(stream, digest_size=DIGEST).digest() + crc32(payload).to_bytes(4)
+    # SHA-256 has instructions of its own on most processors: 2.5 times as fast as BLAKE2b there.
+    return sha256(stream).digest()[:DIGEST] + crc32(payload).to_bytes(4)

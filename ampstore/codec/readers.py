@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 
 
 class Reader(pickle.Unpickler):
-    """Unpickler under a rule; of numpy it reads plain numbers only."""
+    """Unpickler under a rule; of numpy it reads plain numbers only.
 
-    def __init__(self, file: BinaryIO, rule: "Rule", encoding: str) -> None:
-        super().__init__(file, encoding=encoding)
-        self._rule = rule
-        self.dtypes: list[weakref.ref[PlainDtype]] = []
+    It has no `__init__` of its own: one in Python costs as much as a small value.
+    """
+
+    rule: "Rule"
+    dtypes: "list[weakref.ref[PlainDtype]] | None" = None
 
     def find_class(self, module: str, name: str) -> object:
-        found = self._rule.find(module, name)
+        found = self.rule.find(module, name)
         if isinstance(found, ArrayGuard):
             raise NeedsCare
         if isinstance(found, DtypeGuard):
+            if self.dtypes is None:
+                self.dtypes = []
             return Guard(functools.partial(_plain_dtype, found, self.dtypes))
         return found
 

@@ -118,18 +118,18 @@ class Rule:
             raise CorruptEntryError(key, f"its pickle fails with {type(err).__name__}: {err}") from err
 
     def unpickle(self, file: BinaryIO, encoding: str = "ASCII") -> object:
-        """Value of the pickle in `file`; errors as they come."""
-        start = file.tell()
-        reader = Reader(file, self, encoding)
+        """Value of the pickle that is `file`; errors as they come."""
+        reader = Reader(file, encoding=encoding)
+        reader.rule = self
         try:
             value = reader.load()
             dtypes = reader.dtypes
             del reader  # and with it the memo
-            if all(dtype() is None for dtype in dtypes):
+            if not dtypes or all(dtype() is None for dtype in dtypes):
                 return value
         except NeedsCare:
             pass
-        file.seek(start)
+        file.seek(0)
         return CarefulReader(file, self, encoding).load()
 
     def find(self, module: str, name: str) -> object:

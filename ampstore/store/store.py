@@ -14,7 +14,7 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Mu
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from ampstore.backend import Durability, Row
+from ampstore.backend import Durability, Row, SQLite
 from ampstore.codec import Allowed, Blob, Codec
 from ampstore.errors import (
     CodecError,
@@ -24,6 +24,7 @@ from ampstore.errors import (
     KeyTypeError,
     MissingStoreError,
 )
+from ampstore.store.claims import LEASE, Claims
 from ampstore.store.opening import Flag, open_backend
 from ampstore.store.streams import Streams
 
@@ -129,6 +130,16 @@ class Store(MutableMapping[str, object]):
         if flag == "n":
             self.clear()
 
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], flag: Flag = "c") -> Self:
+        """Open a store, as shelve.open does."""
+        return cls(path, flag)
+
+    @property
+    def backend(self) -> SQLite:
+        """The rows of this store, for the other parts of ampstore.store."""
+        return self._backend
+
     @property
     def readonly(self) -> bool:
         """Whether writes are refused."""
@@ -166,8 +177,8 @@ class Store(MutableMapping[str, object]):
     def __getitem__(self, key: str) -> object:
         if self._cache.most:
             return self._get_through_cache(key)
-        row = self._fetch(key)
-        return self.codec.decode(key, *row)
+        codec, size, checksum, payload = self._fetch(key)
+        return self.codec.decode(key, codec, size, checksum, payload)
 
     def _fetch(self, key: str) -> Stored:
         try:
@@ -285,6 +296,14 @@ class Store(MutableMapping[str, object]):
         if rows:
             self._backend.put_rows(rows)
         return count
+
+    def put_new(self, key: str, blob: Blob) -> bool:
+        """Store a value that is encoded already unless the key is there; whether it was stored."""
+        return self._backend.put_new(self._row(key, blob))
+
+    def claims(self, lease: float = LEASE) -> Claims:
+        """Claims on keys that are being computed: see `ampstore.store.claims`."""
+        return Claims(lambda: self, lease)
 
     def update(self, other: object = (), /, **more: object) -> None:
         """As dict.update, by `put_many`."""
