@@ -19,6 +19,7 @@ from ampstore.errors import *  # noqa: F403 - every error is public
 if TYPE_CHECKING:
     from ampstore.codec import Codec as Codec
     from ampstore.data import Data as Data
+    from ampstore.data import Failure as Failure
     from ampstore.database import FileDatabase as FileDatabase
     from ampstore.images import MetaDict as MetaDict
     from ampstore.images import check_scheme as check_scheme
@@ -46,6 +47,7 @@ _HOMES = {
     "Codec": "codec",
     "Damage": "store",
     "Data": "data",
+    "Failure": "data",
     "FileDatabase": "database",
     "LegacyDatabase": "legacy",
     "Logger": "log",

@@ -35,6 +35,12 @@ ARGUMENTS = {
     "EntryTooLargeError": (5_000_000_000, 4_294_967_296),
     "CorruptEntryError": ("the key", "its bytes do not fit"),
     "LegacyPickleError": ("the key", "EOFError: torn"),
+    "HashSchemeError": ("v9", ("v0", "v1", "v2")),
+    "MixedSchemesError": ("results.db", "v1", "v2"),
+    "NotAnImageError": ("str",),
+    "ParameterTextError": ("it calls eval", 3),
+    "TimerError": ("train",),
+    "UnreadableImagesError": ("images.traj", "it is empty"),
 }
 
 

@@ -147,6 +147,30 @@ def test_all_jobs_are_done_once():
     assert in_processes(square, 500).results == {f"k{n}": n**2 for n in range(500)}
 
 
+def test_workers_that_die_while_others_have_all_keys_are_replaced():
+    """Somebody must ask for work that comes back."""
+
+    class Waiting(List):
+        asked = 0
+
+        def take(self, most):
+            self.asked += 1
+            if self.asked == 5:
+                os.kill(children()[0], signal.SIGKILL)
+            return super().take(most) if self.asked > 10 else []
+
+        @property
+        def remaining(self):
+            return len(self.pending) if self.asked < 1 or self.asked > 10 else 0
+
+        def tick(self):
+            return 0.02
+
+    work = Waiting(jobs(3))
+    run(square, work, read_plan({"cores": {"localhost": 1}}))
+    assert len(work.results) == 3
+
+
 def test_work_is_shared():
     """More than one process works."""
     assert len(set(in_processes(pid_of_worker, 60).results.values())) == 2
