@@ -98,7 +98,7 @@ def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None
             left = sum(len(report.left) for report in reports)
             seconds = sum(report.seconds for report in reports)
             rows.append(["all", *numbers, left, *_sizes(before, after), f"{seconds:.2f}"])
-        columns = ["database", "entries", verb, "unchanged", "left", "before", "after", "ratio", "seconds"]
+        columns = ["database", "entries", verb, "same", "left", "before", "after", "ratio", "s"]
         output.print_table(columns, rows)
         for name, report in zip(names, reports, strict=True):
             for problem in report.left:
