@@ -44,7 +44,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, collapse_padding=True, header_style="bold"
+    )
     for n, column in enumerate(columns):
         numbers = n > 0 and any(_is_number(row[n]) for row in rows)
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
