@@ -13,7 +13,8 @@ Alembic nor ASE.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ampstore import errors, log
+from ampstore import errors
+from ampstore import log as log
 from ampstore.errors import *  # noqa: F403 - every error is public
 
 if TYPE_CHECKING:
@@ -88,6 +89,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-_ = log
