@@ -1,10 +1,11 @@
-"""Values to blobs and back: typed columns or a checked pickle, then zstd.
+"""Values to blobs and back: typed columns, vectors or a checked pickle, then zstd.
 
-    value --columns, or pickle 5--> stream --zstd, where it pays--> payload
-                                      └--SHA-256--> checksum <--CRC-32--┘
+    value --vectors, columns, or pickle 5--> stream --zstd, where it pays--> payload
+                                               └--SHA-256--> checksum <--CRC-32--┘
 
-What Amp computes fits into columns (see `ampstore.codec.columns`), which are smaller and faster than
-any pickle and hold no code at all. Everything else is pickled under the rule of `safe`.
+What Amp computes fits into vectors (small fingerprints, see `ampstore.codec.vectors`) or columns (all
+else, see `ampstore.codec.columns`), which are smaller and faster than any pickle and hold no code at
+all. Everything else is pickled under the rule of `safe`.
 
 What a store keeps of a value is a `Blob`. Its checksum has two parts. The digest of the stream says
 whether two values are the same, however they were compressed, and lets `verify` do without trust
@@ -20,7 +21,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from zlib import crc32
 
-from ampstore.codec import columns
+from ampstore.codec import columns, vectors
 from ampstore.codec.compress import compress, decompress
 from ampstore.codec.kind import summarise
 from ampstore.codec.legacy import dump_legacy, ends_whole, load_legacy
@@ -43,8 +44,10 @@ __all__ = [
 
 PICKLE = "pickle5"
 COLUMNS = "columns1"
+VECTORS = "vectors1"
 ZSTD = "+zstd"
-_PLAIN, _COMPRESSED = (PICKLE, COLUMNS), (PICKLE + ZSTD, COLUMNS + ZSTD)
+_PLAIN = frozenset((PICKLE, COLUMNS, VECTORS))
+_COMPRESSED = frozenset(name + ZSTD for name in _PLAIN)
 LARGEST = 4 << 30
 """Largest stream of one value, bytes: a row that claims more is damaged or hostile."""
 
@@ -52,7 +55,7 @@ SMALLEST_TO_COMPRESS = 128
 SMALL = 8 << 10  # below this, level 1 compresses as well as level 3 and notices in half the time that it does not
 LEAST_GAIN = 8  # compression pays if it saves one byte in so many: reading plain bytes is faster
 HOPELESS = 2
-PROBE = 64
+PROBE = 256
 MOST_KINDS = 1000
 DEFAULT_LEVEL = 3
 DIGEST = 16
@@ -64,7 +67,7 @@ class Blob(NamedTuple):
     Attributes
     ----------
     codec : str
-        How `payload` was made: "pickle5" or "columns1", and "+zstd" if it is compressed.
+        How `payload` was made: "pickle5", "columns1" or "vectors1", and "+zstd" if it is compressed.
     kind : str
         What the value is, for people: "list of 37 (symbol, float[20])".
     size : int
@@ -110,8 +113,10 @@ class Codec:
         EntryTooLargeError
             If its stream is longer than `LARGEST`.
         """
-        kind, stream = summarise(value), columns.encode(value)
-        if stream is not None:
+        if (stream := vectors.encode(value)) is not None:
+            return self._pack(VECTORS, vectors.kind(value), stream)
+        kind = summarise(value)
+        if (stream := columns.encode(value)) is not None:
             return self._pack(COLUMNS, kind, stream)
         return self._pack(PICKLE, kind, self.rule.dumps(value))
 
@@ -120,26 +125,26 @@ class Codec:
         return load_legacy(key, data, self.rule)
 
     def _pack(self, codec: str, kind: str, stream: bytes) -> Blob:
-        size = len(stream)
+        size, payload = len(stream), stream
         if size > LARGEST:
             raise EntryTooLargeError(size, LARGEST)
-        if size > SMALLEST_TO_COMPRESS and self._is_worth_trying(kind):
-            payload = compress(stream, self.level if size > SMALL else min(self.level, 1))
+        if size > SMALLEST_TO_COMPRESS:
+            # After some values of a kind that do not compress, one in PROBE is tried.
+            failures = self._failures.get(kind, 0)
+            if failures < HOPELESS or not failures % PROBE:
+                payload = compress(stream, self.level if size > SMALL else min(self.level, 1))
             if len(payload) < size - size // LEAST_GAIN:
                 self._failures.pop(kind, None)
-                return Blob(codec + ZSTD, kind, size, _checksum(stream, payload), payload)
-            self._failures[kind] = self._failures.get(kind, 0) + 1
-        return Blob(codec, kind, size, _checksum(stream, stream), stream)
+                codec += ZSTD
+            else:
+                payload = stream
+                self._count_failure(kind, failures)
+        return Blob(codec, kind, size, _checksum(stream, payload), payload)
 
-    def _is_worth_trying(self, kind: str) -> bool:
-        """Whether values of this kind compress; after some that did not, one in PROBE is tried."""
-        failures = self._failures.get(kind, 0)
-        if failures < HOPELESS:
-            return True
+    def _count_failure(self, kind: str, failures: int) -> None:
         self._failures[kind] = failures + 1
         if len(self._failures) > MOST_KINDS:
             self._failures.clear()
-        return failures % PROBE == 0
 
     def unpack(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
         """Stream of a blob; `key` is for the error.
@@ -152,9 +157,9 @@ class Codec:
         if type(payload) is not bytes or checksum[DIGEST:] != crc32(payload).to_bytes(4):
             raise CorruptEntryError(key, "its bytes do not have the checksum that was stored with them")
         if codec in _PLAIN:
-            if len(payload) != size:
-                raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
-            return payload
+            if len(payload) == size:
+                return payload
+            raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
         if codec not in _COMPRESSED:
             raise CorruptEntryError(key, f"unknown codec {codec!r}; a newer ampstore may know it")
         try:
@@ -173,10 +178,12 @@ class Codec:
         if codec.startswith(PICKLE):
             return self.rule.loads(key, stream)
         try:
+            if codec.startswith(VECTORS):
+                return vectors.decode(stream)
             with no_garbage_collection() if len(stream) > LARGE else contextlib.nullcontext():
                 return columns.decode(stream)
         except (ValueError, MemoryError) as err:
-            raise CorruptEntryError(key, f"its columns are damaged: {err}") from err
+            raise CorruptEntryError(key, f"its {codec.removesuffix(ZSTD)} stream is damaged: {err}") from err
 
     def check(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
         """As `unpack`, and compare the digest of the stream; for `verify`."""
@@ -195,7 +202,8 @@ class Codec:
         ForbiddenGlobalError
             If the stream names a global outside the rule.
         """
-        return self.value(key, codec, self.unpack(key, codec, size, checksum, payload))
+        stream = self.unpack(key, codec, size, checksum, payload)
+        return self.value(key, codec, stream)
 
 
 def _checksum(stream: bytes, payload: bytes) -> bytes:

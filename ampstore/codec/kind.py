@@ -8,10 +8,12 @@ It is written with every entry, so it must cost about a microsecond and never fa
 """
 
 import re
+from collections.abc import Collection
 
 _SYMBOL = re.compile("[A-Z][a-z]?")
 LONGEST = 120
-_SCALARS = (bool, int, float, complex)
+_SCALARS = {cls: cls.__name__ for cls in (bool, int, float, complex)}
+_NAMES = {**_SCALARS, type(None): "None"}
 
 
 def summarise(value: object) -> str:
@@ -25,17 +27,17 @@ def summarise(value: object) -> str:
 
 def _line(value: object, depth: int) -> str:
     cls = type(value)
-    if cls in _SCALARS or value is None:
-        return cls.__name__ if value is not None else "None"
+    if cls is list:
+        return _list(value, depth)  # type: ignore[arg-type]
+    if cls in _NAMES:
+        return _NAMES[cls]
     if cls is str:
         return _text(value)  # type: ignore[arg-type]
     if cls is bytes or cls is bytearray:
         return f"{cls.__name__} of {len(value)}"  # type: ignore[arg-type]
-    if cls is list or cls is tuple or cls is set or cls is frozenset:
+    if cls is tuple or cls is set or cls is frozenset:
         return _items(cls.__name__, value, depth)  # type: ignore[arg-type]
-    if isinstance(value, dict):
-        return _mapping(cls.__name__, value, depth)
-    return _array(value) or cls.__name__
+    return _mapping(cls.__name__, value, depth) if isinstance(value, dict) else _array(value) or cls.__name__
 
 
 def _text(value: str) -> str:
@@ -44,18 +46,24 @@ def _text(value: str) -> str:
     return f"str of {len(value)}"
 
 
-def _items(name: str, value: "list[object] | tuple[object, ...]", depth: int) -> str:
+def _list(value: list[object], depth: int) -> str:
+    if not value or not depth:
+        return _items("list", value, depth)
+    first = value[0]
+    if scalar := _SCALARS.get(type(first)):
+        return f"{scalar}[{len(value)}]"
+    return f"list of {len(value)} {_inner(first, depth - 1)}"
+
+
+def _items(name: str, value: Collection[object], depth: int) -> str:
     size = len(value)
     if not size:
         return f"empty {name}"
     if not depth:
         return f"{name} of {size}"
     if name == "tuple" and size <= 5:
-        return f"({', '.join(_inner(item, depth - 1) for item in value)})"
-    first = next(iter(value))
-    if name == "list" and type(first) in _SCALARS:
-        return f"{type(first).__name__}[{size}]"
-    return f"{name} of {size} {_inner(first, depth - 1)}"
+        return f"({', '.join([_inner(item, depth - 1) for item in value])})"
+    return f"{name} of {size} {_inner(next(iter(value)), depth - 1)}"
 
 
 def _mapping(name: str, value: "dict[object, object]", depth: int) -> str:
@@ -68,8 +76,8 @@ def _mapping(name: str, value: "dict[object, object]", depth: int) -> str:
 
 
 def _inner(value: object, depth: int) -> str:
-    if type(value) is str and not _SYMBOL.fullmatch(value[:3]):
-        return "str"
+    if type(value) is str:
+        return "symbol" if len(value) < 3 and _SYMBOL.fullmatch(value) else "str"
     return _line(value, depth)
 
 

@@ -19,6 +19,7 @@ a class or function may be written as the builder of an instance, not as a value
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -91,7 +92,9 @@ class Rule:
             if self.anything:
                 return pickle.dumps(value, protocol)
             buffer = io.BytesIO()
-            _Writer(buffer, self, protocol).dump(value)
+            writer = _Writer(buffer, protocol)
+            writer.rule, writer.protocol = self, protocol
+            writer.dump(value)
             return buffer.getvalue()
         except CodecError:
             raise
@@ -108,10 +111,10 @@ class Rule:
         if self.anything:
             return pickle.loads(stream)
         try:
-            if len(stream) < LARGE:
-                return self.unpickle(io.BytesIO(stream))
-            with no_garbage_collection():
-                return self.unpickle(io.BytesIO(stream))
+            if len(stream) > LARGE:
+                with no_garbage_collection():
+                    return self.unpickle(io.BytesIO(stream))
+            return self.unpickle(io.BytesIO(stream))
         except (CodecError, ImportError):
             raise
         except Exception as err:
@@ -123,9 +126,11 @@ class Rule:
         reader.rule = self
         try:
             value = reader.load()
+            if reader.dtypes is None:
+                return value
             dtypes = reader.dtypes
             del reader  # and with it the memo
-            if not dtypes or all(dtype() is None for dtype in dtypes):
+            if all(dtype() is None for dtype in dtypes):
                 return value
         except NeedsCare:
             pass
@@ -194,14 +199,19 @@ _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 
 
 class _Writer(pickle.Pickler):
-    """Pickler that refuses what the rule could not read back."""
+    """Pickler that refuses what the rule could not read back.
 
-    def __init__(self, buffer: io.BytesIO, rule: Rule, protocol: int) -> None:
-        super().__init__(buffer, protocol)
-        self._rule = rule
-        self._protocol = protocol
+    It has no `__init__` of its own: one in Python costs as much as a small value.
+    """
+
+    rule: Rule
+    protocol: int
+
+    @functools.cached_property
+    def _builders(self) -> set[type]:
+        """Types whose instances the value holds."""
         # Before protocol 4 these are built by a call, and reducer_override is not asked about them.
-        self._builders: set[type] = {set, frozenset, bytearray, bytes} if protocol < 4 else {bytearray}
+        return {set, frozenset, bytearray, bytes} if self.protocol < 4 else {bytearray}
 
     def reducer_override(self, value: object) -> Any:
         # Called for all but the simplest builtin types: first for an instance, then for what builds it.
@@ -222,26 +232,26 @@ class _Writer(pickle.Pickler):
 
     def _check_builder(self, cls: type) -> None:
         module, name = cls.__module__, cls.__qualname__
-        if not self._rule.admits(module, name):
+        if not self.rule.admits(module, name):
             raise ForbiddenGlobalError(module, name, "write")
         builds = cls in self._builders
-        if not builds and (cls is not object or self._protocol < 2):  # old protocols name the base as well
+        if not builds and (cls is not object or self.protocol < 2):  # old protocols name the base as well
             builds = any(issubclass(made, cls) for made in self._builders)
-        if not builds and not self._rule.adds(module, name):
+        if not builds and not self.rule.adds(module, name):
             raise EncodeError("type", f"{module}.{name} is a class, and values are data; store its name instead")
 
     def _check_function(self, function: object) -> None:
         module, name = getattr(function, "__module__", None) or "", function.__qualname__  # type: ignore[attr-defined]
-        if not self._rule.admits(module, name):
+        if not self.rule.admits(module, name):
             raise ForbiddenGlobalError(module, name, "write")
 
     def _check_instance(self, cls: type) -> None:
-        writable = self._rule.writable.get(cls)
+        writable = self.rule.writable.get(cls)
         if writable is None:
             scalar = "numpy" in sys.modules and issubclass(cls, sys.modules["numpy"].generic)
-            writable = scalar or _is_dtype(cls) or self._rule.admits(cls.__module__, cls.__qualname__)
+            writable = scalar or _is_dtype(cls) or self.rule.admits(cls.__module__, cls.__qualname__)
             writable = writable or cls in (type(Ellipsis), type(NotImplemented), pickle.PickleBuffer)
-            self._rule.writable[cls] = writable
+            self.rule.writable[cls] = writable
         if not writable:
             raise ForbiddenGlobalError(cls.__module__, cls.__qualname__, "write")
 

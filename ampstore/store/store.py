@@ -177,17 +177,16 @@ class Store(MutableMapping[str, object]):
     def __getitem__(self, key: str) -> object:
         if self._cache.most:
             return self._get_through_cache(key)
-        codec, size, checksum, payload = self._fetch(key)
-        return self.codec.decode(key, codec, size, checksum, payload)
+        row = self._fetch(key)
+        return self.codec.decode(key, row[0], row[1], row[2], row[3])
 
     def _fetch(self, key: str) -> Stored:
         try:
-            row = self._backend.fetch(key) if isinstance(key, str) else None
+            if isinstance(key, str) and (row := self._backend.fetch(key)):
+                return row
         except UnicodeEncodeError:  # half a surrogate pair: no key that could have been stored
-            row = None
-        if row is None:
-            raise KeyError(key)
-        return row
+            pass
+        raise KeyError(key)
 
     def _get_through_cache(self, key: str) -> object:
         if (kept := self._cache.get(key)) and (head := self._backend.head(key)) and kept[0] == head[0]:
@@ -219,9 +218,10 @@ class Store(MutableMapping[str, object]):
 
     def _row(self, key: str, blob: Blob) -> Row:
         _check_key(key)
-        if len(blob.payload) + len(key) > self._backend.largest:
-            raise EntryTooLargeError(len(blob.payload), self._backend.largest)
-        return Row(key, blob.codec, blob.kind, blob.size, blob.checksum, time.time(), blob.payload)
+        codec, kind, size, checksum, payload = blob
+        if len(payload) + len(key) > self._backend.largest:
+            raise EntryTooLargeError(len(payload), self._backend.largest)
+        return Row(key, codec, kind, size, checksum, time.time(), payload)
 
     # -- many entries --------------------------------------------------------------------------
 

@@ -72,15 +72,16 @@ def _gains(value: Any) -> bool:
 def _scalars(value: Any, depth: int) -> int:
     """About how many scalars a value has, if it goes on as it begins; 0 if it begins with something else."""
     cls = type(value)
-    if cls in _FLAT:
-        return 1
-    if depth < 0 or cls not in _writers():
-        return 0
+    is_flat = cls in _FLAT
+    if is_flat or depth < 0:
+        return int(is_flat)
+    if cls is list:
+        return len(value) * (1 if type(value[0]) in _FLAT else _scalars(value[0], depth - 1)) if value else 1
     if cls is tuple:
         parts = [_scalars(item, depth - 1) for item in value[:MOST_FIELDS]]
         return sum(parts) if all(parts) else 0
-    if cls is list:
-        return len(value) * _scalars(value[0], depth - 1) if value else 1
+    if cls not in _writers():
+        return 0
     if cls is dict:
         key, item = next(iter(value.items()), (0, 0))
         parts = [_scalars(key, depth - 1), _scalars(item, depth - 1)]
