@@ -12,8 +12,8 @@ from collections.abc import Collection
 
 _SYMBOL = re.compile("[A-Z][a-z]?")
 LONGEST = 120
-_SCALARS = {cls: cls.__name__ for cls in (bool, int, float, complex)}
-_NAMES = {**_SCALARS, type(None): "None"}
+_SCALARS: dict[type, str] = {cls: cls.__name__ for cls in (bool, int, float, complex)}
+_NAMES: dict[type, str] = {**_SCALARS, type(None): "None"}
 
 
 def summarise(value: object) -> str:

@@ -13,6 +13,7 @@ import struct
 import sys
 from array import array
 from functools import lru_cache
+from typing import Any
 
 from ampstore.codec.kind import summarise
 
@@ -23,13 +24,13 @@ _HEAD = struct.Struct("<2sII")
 _END = "\n"
 
 
-def encode(value: object) -> bytes | None:
+def encode(value: Any) -> bytes | None:
     """Stream of a value, or None if it does not fit; equal values (types, order, bits) have equal streams."""
     width = _width(value)
-    if not width or len(value) * width >= MOST_FLOATS:  # type: ignore[arg-type]
+    if not width or len(value) * width >= MOST_FLOATS:
         return None
     try:
-        labels, vectors = zip(*value, strict=True)  # type: ignore[call-overload]
+        labels, vectors = zip(*value, strict=True)
         floats = _floats(vectors, width)
         text = _END.join(labels) + _END
         encoded = text.encode()
@@ -39,7 +40,7 @@ def encode(value: object) -> bytes | None:
     if (
         floats is None
         or len(encoded) > MOST_TEXT
-        or list(map(type, value)) != [tuple] * count  # type: ignore[call-overload]
+        or list(map(type, value)) != [tuple] * count
         or list(map(type, labels)) != [str] * count
         or len(set(map(id, vectors))) != count  # a copy would not share the list
         or text.count(_END) != count
@@ -48,7 +49,7 @@ def encode(value: object) -> bytes | None:
     return b"".join((_HEAD.pack(MAGIC, len(encoded), width), encoded, floats))
 
 
-def kind(value: list[tuple[str, list[float]]]) -> str:
+def kind(value: Any) -> str:
     """What the value is, for people, as `summarise` says it."""
     return _kind(len(value), value[0][0], len(value[0][1]))
 
