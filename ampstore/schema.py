@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ampstore.durable import sync
 from ampstore.errors import (
     AccessError,
     BusyError,
@@ -31,18 +32,20 @@ from ampstore.errors import (
     StorageError,
     StoreError,
 )
-from ampstore.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-KNOWN = ("0001",)
+KNOWN = ("0001", "0002")
 """Revisions that this ampstore can read, oldest first; the last one is HEAD."""
+
+READABLE = ("0001",)
+"""Older revisions whose entries are those of HEAD: reading only, they need no upgrade."""
 
 APPLICATION_ID = 0x414D5053  # "AMPS", so that `file` can name a store
 PAGE_SIZE = 4096  # with 8192 a bulk set takes 0.6 of the time, but a commit of one small entry 1.5
 
-_REVISION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
+_REVISION = "SELECT version_num FROM ampstore_version"  # as in ampstore.tables, which imports SQLAlchemy
 
 # Alembic's `op` and `context` are globals of their modules: one migration at a time in a process.
 _alembic_lock = threading.Lock()
@@ -137,18 +140,14 @@ def _fill(made: Path) -> None:
         facts = {"store": uuid.uuid4().hex, "created_by": f"ampstore {version()}", "created_at": now}
         facts |= {"needs": version()}
         connection.executemany("INSERT INTO info (name, value) VALUES (?, ?)", facts.items())
-    descriptor = os.open(made, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(made)
 
 
 def _publish(made: Path, path: Path) -> None:
     """Give the finished store its name, unless somebody was faster."""
     with contextlib.suppress(FileExistsError):
         os.link(made, path)
-        _sync_directory(path.parent)
+        sync(path.parent)
 
 
 def _replace_empty(made: Path, path: Path, timeout: float) -> None:
@@ -168,15 +167,7 @@ def _replace_empty(made: Path, path: Path, timeout: float) -> None:
         ours, there = os.fstat(empty.fileno()), os.stat(path)
         if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) and not there.st_size:
             os.replace(made, path)
-            _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(path.parent)
 
 
 def check(location: str, revision: str | None, needs: str | None) -> bool:
@@ -281,7 +272,7 @@ def _back_up(path: Path, revision: str) -> Path:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{partial}{suffix}")
-    _sync_directory(path.parent)
+    sync(path.parent)
     return backup
 
 

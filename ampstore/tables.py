@@ -5,6 +5,7 @@
     dictionary         trained zstd dictionaries that rows refer to
     claim              who is computing which key, until when
     info               facts about the store: id, format, who made it
+    trace              points of searches by simulated annealing, for people; by run, chain and step
     ampstore_version   revision of the schema, kept by Alembic; the name is ours, so a shared
                        database stays usable by others
     entries            view for people: select * from entries limit 3
@@ -58,6 +59,20 @@ info = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+trace = Table(
+    "trace",
+    metadata,
+    Column("run", Text, primary_key=True),
+    Column("chain", Integer, primary_key=True),  # which of several at once: rung of a ladder, restart
+    Column("step", BigInteger, primary_key=True),
+    Column("temperature", Float, nullable=False),
+    Column("loss", Float, nullable=False),
+    Column("best", Float, nullable=False),
+    Column("acceptance", Float, nullable=False),  # share of the moves since the row before, 0 to 1
+    Column("improvement", Float, nullable=False),
+    Column("elapsed", Float, nullable=False),  # seconds of work since step 0
 )
 
 ENTRIES_VIEW = """\

@@ -23,8 +23,8 @@ NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -47,12 +47,12 @@ def old_store(tmp_path):
 
 @pytest.fixture
 def next_migrations(tmp_path):
-    """Function that makes a migrations directory with a made-up revision 0002."""
+    """Function that makes a migrations directory with a made-up revision 0003."""
 
     def make(body="pass"):
         directory = tmp_path / "migrations"
         shutil.copytree(ROOT / "migrations", directory, dirs_exist_ok=True)
-        (directory / "versions" / "0002_note.py").write_text(NEXT_REVISION.format(body=body))
+        (directory / "versions" / "0003_note.py").write_text(NEXT_REVISION.format(body=body))
         return directory
 
     return make
@@ -60,11 +60,12 @@ def next_migrations(tmp_path):
 
 @pytest.fixture
 def next_version(next_migrations, monkeypatch):
-    """Function that turns this process into one that knows revision 0002."""
+    """Function that turns this process into one that knows revision 0003."""
 
     def become(body="pass"):
         directory = next_migrations(body)
-        monkeypatch.setattr(schema, "KNOWN", ("0001", "0002"))
+        monkeypatch.setattr(schema, "KNOWN", ("0001", "0002", "0003"))
+        monkeypatch.setattr(schema, "READABLE", ())
         monkeypatch.setattr(schema, "migrations", lambda: directory)
 
     return become
@@ -113,6 +114,18 @@ def test_checked_in_store_of_revision_0001_reads_the_same_for_ever(old_store):
         assert list(store.verify()) == []
 
 
+def test_a_store_of_revision_0001_is_read_as_it_is_and_upgraded_by_a_writer(old_store, raw):
+    """The table of traces is all that it lacks."""
+    with Store(old_store, "r") as store:
+        assert store.info()["format"] == "0001"
+        assert len(store) == 4
+    with Store(old_store) as store:
+        assert store.info()["format"] == "0002"
+        store.put_trace("fit", 0, [(0, 2.0, 1.5, 1.5, 0.0, 0.0, 0.0)])
+        assert dict(store).keys() == {"fingerprints", "text", "number", "array"}
+    assert raw(old_store, "select run, step, temperature, loss from trace") == [("fit", 0, 2.0, 1.5)]
+
+
 def test_creating_makes_one_file_and_no_left_overs(tmp_path):
     """Exactly the name that was given."""
     ampstore.open(tmp_path / "results.db").close()
@@ -134,7 +147,7 @@ import sys
 from pathlib import Path
 from ampstore import schema
 if len(sys.argv) > 3:
-    schema.KNOWN = ("0001", "0002")
+    schema.KNOWN = ("0001", "0002", "0003")
     schema.migrations = lambda: Path(sys.argv[2])
 from ampstore import Store
 sys.stdin.readline()
@@ -201,7 +214,7 @@ def test_an_older_store_is_backed_up_and_upgraded_when_it_is_opened(old_store, n
     next_version()
     with Store(old_store) as store:
         assert store["fingerprints"][1] == ("Pt", [])
-        assert store.info()["format"] == "0002"
+        assert store.info()["format"] == "0003"
         assert store.info()["needs"] == schema.version()
     assert columns(old_store)[-1] == "note"
     (backup,) = [file for file in tmp_path.iterdir() if file.name.endswith(".backup")]
@@ -222,7 +235,7 @@ def test_a_revision_that_fails_changes_nothing(old_store, next_version):
     assert columns(old_store) == before
     next_version()
     with Store(old_store) as store:
-        assert store.info()["format"] == "0002"
+        assert store.info()["format"] == "0003"
 
 
 def test_read_only_does_not_upgrade_and_says_what_does(old_store, next_version):
@@ -239,7 +252,7 @@ def test_a_newer_store_is_refused_with_the_version_that_it_needs(old_store):
         connection.execute("update ampstore_version set version_num = '0007'")
         connection.execute("update info set value = '9.1' where name = 'needs'")
     for flag in "rwcn":
-        with pytest.raises(NewerStoreError, match=r"format 0007.*up to 0001.*install ampstore 9\.1 or newer"):
+        with pytest.raises(NewerStoreError, match=r"format 0007.*up to 0002.*install ampstore 9\.1 or newer"):
             Store(old_store, flag)
     with contextlib.closing(sqlite3.connect(old_store)) as connection:
         assert connection.execute("select count(*) from entry").fetchone() == (4,)
@@ -258,7 +271,7 @@ UPGRADER = textwrap.dedent("""
     import sys
     from pathlib import Path
     from ampstore import schema
-    schema.KNOWN = ("0001", "0002")
+    schema.KNOWN = ("0001", "0002", "0003")
     schema.migrations = lambda: Path(sys.argv[2])
     from ampstore import Store
     Store(sys.argv[1]).close()
@@ -291,4 +304,4 @@ def test_alembic_knows_the_environment_without_an_ini(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "alembic", "heads"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert "0001" in done.stdout, done.stderr
+    assert "0002" in done.stdout, done.stderr

@@ -2,7 +2,9 @@
 
 sqlite        rows of one file: reading, writing, transactions, checkpoints
 connections   one for every thread of every process; read-only ones that write nothing
-statements    the SQL, written once, compiled once per dialect
+core          the SQL, written once, with SQLAlchemy
+compiled      the text that comes of it
+statements    its names
 failures      SQLite's errors turned into ours
 """
 

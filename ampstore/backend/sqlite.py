@@ -12,15 +12,16 @@ WAL from being emptied.
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ampstore.backend.compiled import SQLITE
 from ampstore.backend.connections import Connections, Durability, PerThread
 from ampstore.backend.failures import LARGEST, is_bad_text, translate, translated
-from ampstore.backend.statements import GROUP_SIZES, Statements, for_sqlite
+from ampstore.backend.statements import GROUP_SIZES, Statements
+from ampstore.durable import sync
 from ampstore.errors import BusyError, ClosedError, DamagedStoreError, ReadOnlyError, StorageError, StoreError
-from ampstore.tables import VERSION_TABLE
 
 WAL_BOUND = 4 << 20
 """Bytes of WAL after which a checkpoint empties it: some 6 ms for the writer that does it."""
@@ -78,7 +79,7 @@ class SQLite:
         self.readonly = readonly
         self.timeout = timeout
         self.largest = LARGEST
-        self.sql: Statements = for_sqlite()
+        self.sql = Statements(**SQLITE)
         self._connections = Connections(path, readonly=readonly, timeout=timeout, durability=durability)
 
     @property
@@ -179,6 +180,13 @@ class SQLite:
         """Some of the whole rows with after < id <= last, in order of insertion; [] at the end."""
         return self._read_some(self.sql.rows, (after, last), CHUNK_ROWS, CHUNK_BYTES)  # type: ignore[return-value]
 
+    def scan(self) -> Iterator[tuple[int, str, str, int, bytes, bytes]]:
+        """All rows that are there now, in order of insertion, in constant memory."""
+        last, after = self.last_id(), 0
+        while chunk := self.rows(after, last):
+            after = chunk[-1][0]
+            yield from chunk
+
     def fetch_many(self, keys: Sequence[str]) -> Iterator[tuple[str, str, int, bytes, bytes]]:
         """key, codec, size, checksum and payload of those keys that are there, in any order."""
         return self._by_group(self.sql.fetch_groups, keys)  # type: ignore[return-value]
@@ -236,13 +244,28 @@ class SQLite:
         """Delete a row; False if there was none."""
         return self._write(self.sql.delete, (key,), 0) > 0
 
+    def rename(self, key: str, new: str) -> bool:
+        """Give a row another key, its payload untouched; False if there is none, or one of the new key."""
+        return self._write(self.sql.rename, (new, key, new), 0) > 0
+
     def clear(self) -> None:
         """Delete all rows."""
-        self._write(self.sql.clear, (), WAL_BOUND)
+        with self.transaction():
+            self._write(self.sql.clear, (), WAL_BOUND)
+            self._write(self.sql.trace_clear, (), 0)
 
     def info_put(self, name: str, value: str) -> None:
         """Set one fact about the store."""
         self._write(self.sql.info_put, (name, value), 0)
+
+    def put_trace(self, run: str, chain: int, points: Iterable[Sequence[float]], replace: bool) -> None:
+        """Write points of a trace; `replace` deletes those that this and later chains have before."""
+        with self.transaction(), self._translated():
+            connection = self.connection()
+            if replace:
+                connection.execute(self.sql.trace_delete, (run, chain))
+            connection.executemany(self.sql.trace_put, [(run, chain, *point) for point in points])
+            self._connections.local.unchecked += ROW_OVERHEAD
 
     # -- claims --------------------------------------------------------------------------------
 
@@ -379,7 +402,12 @@ class SQLite:
         """Put every commit so far on the disk: by a checkpoint, or by syncing the WAL beside readers."""
         if self.in_transaction or not self.checkpoint(0.05):
             for name in (self._connections.wal, os.path.dirname(self._connections.wal)):
-                _sync_file(name)
+                try:
+                    sync(name)
+                except FileNotFoundError:
+                    pass
+                except OSError as err:
+                    raise StorageError(name, f"fsync failed: {err.strerror}") from err
 
     def compact(self) -> None:
         """Rewrite the file without its free pages, and empty the WAL."""
@@ -407,7 +435,7 @@ class SQLite:
     def revision(self) -> str | None:
         """Revision of the schema, None if this is a database of somebody else."""
         try:
-            rows = self._read(f"SELECT version_num FROM {VERSION_TABLE}")
+            rows = self._read(self.sql.revision)
         except StoreError as err:
             cause = err.__cause__
             if isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode == sqlite3.SQLITE_ERROR:
@@ -434,15 +462,3 @@ class SQLite:
 
 def _decode_anything(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
-
-
-def _sync_file(name: str) -> None:
-    # Never the main file: closing any descriptor of it drops the locks that SQLite has on it.
-    with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(name, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as err:
-            raise StorageError(name, f"fsync failed: {err.strerror}") from err
-        finally:
-            os.close(descriptor)

@@ -1,29 +1,13 @@
-"""Every SQL statement of a store, written once as SQLAlchemy Core and compiled once per dialect.
+"""The SQL statements of a store by name, as text that runs on a DBAPI connection.
 
-The compiled text runs on the DBAPI connection with positional parameters. That costs 0.98 of
-hand-written sqlite3, where Core per call costs 2 to 5 times as much and the ORM 13 times.
+`core` writes them as SQLAlchemy Core; `compiled` is the text that comes of it. So a program that opens a
+store imports no SQLAlchemy (some 200 ms), and there is one place where SQL is written.
 """
 
-from collections.abc import Sequence
-from functools import cache
-from typing import NamedTuple, Protocol
-
-from sqlalchemy import ColumnElement, Float, and_, bindparam, delete, func, literal_column, or_, select, update
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ClauseElement, FunctionElement
-
-from ampstore.tables import claim, entry, info
-
-
-class _Compile(Protocol):
-    """Statement and the names of its parameters in order -> text."""
-
-    def __call__(self, statement: ClauseElement, *order: str) -> str: ...
-
+from typing import NamedTuple
 
 GROUP_SIZES = (16, 256)
-"""Keys that one statement of `Statements.by_group` takes; shorter groups are filled up with NULL."""
+"""Keys that one statement of `fetch_groups` and the like takes; shorter groups are filled up with NULL."""
 
 
 class Statements(NamedTuple):
@@ -38,7 +22,9 @@ class Statements(NamedTuple):
     rows: str  # after id, up to id -> id, key, codec, size, checksum, payload
     put: str  # key, codec, kind, size, checksum, written_at, payload
     delete: str  # key
+    rename: str  # new key, old key, new key; changes nothing where the new key is there
     clear: str
+    revision: str  # -> version_num
     kinds: str  # -> codec, entries, bytes of streams, bytes of payloads
     listing: str  # first key -> key, kind, size, stored, codec, written_at
     info_get: str  # name -> value
@@ -54,152 +40,6 @@ class Statements(NamedTuple):
     claims_owned: str  # owner -> key, token
     claim_release: str  # key, owner, token
     claims_release: str  # owner
-
-
-class database_now(FunctionElement[float]):  # noqa: N801 - a function of SQL
-    """Seconds since 1970 by the clock of the database, the only one that all claimants share."""
-
-    type = Float()
-    inherit_cache = True
-
-
-@compiles(database_now)
-def _now(*_: object, **__: object) -> str:
-    return "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP())"
-
-
-@compiles(database_now, "sqlite")
-def _now_in_sqlite(*_: object, **__: object) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@cache
-def for_sqlite() -> Statements:
-    """Statements in the dialect of SQLite."""
-    dialect = sqlite.dialect(paramstyle="qmark")
-
-    def text(statement: ClauseElement, *order: str) -> str:
-        compiled = statement.compile(dialect=dialect)
-        positions = tuple(getattr(compiled, "positiontup", None) or ())
-        if positions != order:
-            raise AssertionError(f"parameters {positions}, expected {order}")
-        return str(compiled)
-
-    return _statements(text)
-
-
-def _statements(text: _Compile) -> Statements:
-    stored = func.length(entry.c.payload)
-    key = entry.c.key == bindparam("key")
-    row = (entry.c.key, entry.c.codec, entry.c.size, entry.c.checksum, entry.c.payload)
-    span = and_(entry.c.id > bindparam("after"), entry.c.id <= bindparam("last"))
-    return Statements(
-        fetch=text(select(*row[1:]).where(key), "key"),
-        head=text(select(entry.c.checksum, entry.c.written_at).where(key), "key"),
-        contains=text(select(literal_column("1")).select_from(entry).where(key), "key"),
-        number=text(select(func.count()).select_from(entry)),
-        last_id=text(select(func.max(entry.c.id))),
-        keys=text(select(entry.c.id, entry.c.key).where(span).order_by(entry.c.id), "after", "last"),
-        rows=text(select(entry.c.id, *row).where(span).order_by(entry.c.id), "after", "last"),
-        put=text(_upsert_entry(), *_ENTRY),
-        delete=text(delete(entry).where(key), "key"),
-        clear=text(delete(entry)),
-        kinds=text(
-            select(entry.c.codec, func.count(), func.sum(entry.c.size), func.sum(stored)).group_by(entry.c.codec)
-        ),
-        listing=text(
-            select(entry.c.key, entry.c.kind, entry.c.size, stored, entry.c.codec, entry.c.written_at)
-            .where(entry.c.key >= bindparam("from"))
-            .order_by(entry.c.key),
-            "from",
-        ),
-        info_get=text(select(info.c.value).where(info.c.name == bindparam("name")), "name"),
-        info_put=text(_upsert_info(), "name", "value"),
-        info_all=text(select(info.c.name, info.c.value).order_by(info.c.name)),
-        fetch_groups={n: text(select(*row).where(_any_of(n)), *_names(n)) for n in GROUP_SIZES},
-        known_groups={n: text(select(entry.c.key).where(_any_of(n)), *_names(n)) for n in GROUP_SIZES},
-        put_new=text(_insert_entry().on_conflict_do_nothing(), *_ENTRY),
-        claims_groups={n: text(_claims_of(n), *_names(n)) for n in GROUP_SIZES},
-        claim_free=text(_insert_claim(), "key", "owner", "lease"),
-        claim_over=text(_take_claim_over(), "new", "lease", "of", "owner_was", "token_was", "expires_was"),
-        claims_renew=text(
-            update(claim).values(expires_at=_lease_from_now()).where(claim.c.owner == bindparam("of")), "lease", "of"
-        ),
-        claims_owned=text(select(claim.c.key, claim.c.token).where(claim.c.owner == bindparam("of")), "of"),
-        claim_release=text(
-            delete(claim).where(
-                claim.c.key == bindparam("of"),
-                claim.c.owner == bindparam("owner_was"),
-                claim.c.token == bindparam("token_was"),
-            ),
-            "of",
-            "owner_was",
-            "token_was",
-        ),
-        claims_release=text(delete(claim).where(claim.c.owner == bindparam("of")), "of"),
-    )
-
-
-_ENTRY = ("key", "codec", "kind", "size", "checksum", "written_at", "payload")
-
-
-def _names(count: int) -> Sequence[str]:
-    return [f"key{n}" for n in range(count)]
-
-
-def _any_of(count: int, key: ColumnElement[str] = entry.c.key) -> ColumnElement[bool]:
-    return key.in_([bindparam(name) for name in _names(count)])
-
-
-def _lease_from_now() -> ColumnElement[float]:
-    return database_now() + bindparam("lease", type_=Float())
-
-
-def _claims_of(count: int) -> ClauseElement:
-    row = (claim.c.key, claim.c.owner, claim.c.token, claim.c.expires_at)
-    return select(*row, claim.c.expires_at - database_now()).where(_any_of(count, claim.c.key))
-
-
-def _insert_claim() -> ClauseElement:
-    insert = sqlite.insert(claim).values(
-        key=bindparam("key"), owner=bindparam("owner"), token=literal_column("1"), expires_at=_lease_from_now()
-    )
-    return insert.on_conflict_do_nothing()
-
-
-def _take_claim_over() -> ClauseElement:
-    """Only from the state that was read: a claim that was renewed or taken meanwhile stays."""
-    return (
-        update(claim)
-        .values(owner=bindparam("new"), token=claim.c.token + literal_column("1"), expires_at=_lease_from_now())
-        .where(
-            claim.c.key == bindparam("of"),
-            claim.c.owner == bindparam("owner_was"),
-            claim.c.token == bindparam("token_was"),
-            claim.c.expires_at == bindparam("expires_was"),
-        )
-    )
-
-
-def _insert_entry() -> sqlite.Insert:
-    return sqlite.insert(entry).values({name: bindparam(name) for name in _ENTRY})
-
-
-def _upsert_entry() -> ClauseElement:
-    """Insert, or replace in place where anything that is stored differs.
-
-    The payload is compared too, though equal checksums mean equal values: otherwise setting a
-    damaged entry again would leave the damage where it is.
-    """
-    insert = _insert_entry()
-    new = insert.excluded
-    return insert.on_conflict_do_update(
-        index_elements=[entry.c.key],
-        set_={name: new[name] for name in _ENTRY[1:]},
-        where=or_(*(entry.c[name] != new[name] for name in ("checksum", "codec", "size", "payload"))),
-    )
-
-
-def _upsert_info() -> ClauseElement:
-    insert = sqlite.insert(info).values(name=bindparam("name"), value=bindparam("value"))
-    return insert.on_conflict_do_update(index_elements=[info.c.name], set_={"value": insert.excluded.value})
+    trace_put: str  # run, chain, step, temperature, loss, best, acceptance, improvement, elapsed
+    trace_delete: str  # run, first chain
+    trace_clear: str

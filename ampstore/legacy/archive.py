@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ampstore.codec import Rule
+from ampstore.durable import sync
 from ampstore.errors import AccessError, StorageError
-from ampstore.legacy.loose import LARGEST, holds_value, remove_if, sync_directory
+from ampstore.legacy.loose import LARGEST, holds_value, remove_if
 from ampstore.legacy.names import Problem, reason_against, temporary_name
 
 _BLOCK = 512
@@ -333,4 +334,4 @@ def write_archive(path: Path, entries: Iterable[tuple[str, bytes, float]]) -> No
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync(path.parent)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.codec import Rule, ends_whole, load_legacy
+from ampstore.durable import sync
 from ampstore.errors import (
     AccessError,
     AmpstoreError,
@@ -310,16 +311,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
         raise
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def _translated(path: str, err: OSError, action: str) -> Exception:

@@ -30,6 +30,8 @@ def open_backend(path: Path, flag: Flag, timeout: float, durability: Durability)
 
 def _upgrade(backend: SQLite) -> None:
     if backend.readonly:
+        if backend.revision() in schema.READABLE:
+            return
         raise OutdatedStoreError(str(backend.path))
     schema.upgrade(backend.path, backend.timeout)
 

@@ -8,22 +8,20 @@ iterate ids up to the last one at the start, a chunk of rows per read
 
 import contextlib
 import os
-import secrets
 import time
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from ampstore.backend import Durability, Row, SQLite
 from ampstore.codec import Allowed, Blob, Codec
 from ampstore.errors import (
-    CodecError,
-    CorruptEntryError,
     EntryTooLargeError,
     InvalidKeyError,
     KeyTypeError,
-    MissingStoreError,
 )
+from ampstore.store import care
+from ampstore.store.care import Damage, Stats
 from ampstore.store.claims import LEASE, Claims
 from ampstore.store.opening import Flag, open_backend
 from ampstore.store.streams import Streams
@@ -33,44 +31,6 @@ Stored = tuple[str, int, bytes, bytes]
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-
-
-class Damage(NamedTuple):
-    """One damaged thing in a store.
-
-    Attributes
-    ----------
-    key : str
-        The entry, "" if it is the file as a whole.
-    reason : str
-        What is wrong.
-    """
-
-    key: str
-    reason: str
-
-
-class Stats(NamedTuple):
-    """Sizes of a store.
-
-    Attributes
-    ----------
-    entries : int
-    size : int
-        Bytes of all values before compression.
-    stored : int
-        Bytes of all payloads.
-    disk : int
-        Bytes of the file and its WAL.
-    codecs : dict of str to int
-        Entries by codec.
-    """
-
-    entries: int
-    size: int
-    stored: int
-    disk: int
-    codecs: dict[str, int]
 
 
 class Store(MutableMapping[str, object]):
@@ -246,14 +206,8 @@ class Store(MutableMapping[str, object]):
 
     def pairs(self) -> Iterator[tuple[str, object]]:
         """Keys and values in order of insertion; what `items` iterates over."""
-        for row in self._rows():
+        for row in self._backend.scan():
             yield row[1], self.codec.decode(*row[1:])
-
-    def _rows(self) -> Iterator[tuple[int, str, str, int, bytes, bytes]]:
-        last, after = self._backend.last_id(), 0
-        while chunk := self._backend.rows(after, last):
-            after = chunk[-1][0]
-            yield from chunk
 
     def get_many(self, keys: Iterable[str]) -> dict[str, object]:
         """Values of those keys that are there, in the order of the keys; one query per 256."""
@@ -300,6 +254,11 @@ class Store(MutableMapping[str, object]):
     def put_new(self, key: str, blob: Blob) -> bool:
         """Store a value that is encoded already unless the key is there; whether it was stored."""
         return self._backend.put_new(self._row(key, blob))
+
+    def rename(self, key: str, new: str) -> bool:
+        """Give an entry another key, its value untouched; False if there is none, or one of the new key."""
+        _check_key(new)
+        return self._backend.rename(key, new)
 
     def claims(self, lease: float = LEASE) -> Claims:
         """Claims on keys that are being computed: see `ampstore.store.claims`."""
@@ -356,6 +315,22 @@ class Store(MutableMapping[str, object]):
         with self._backend.transaction():
             yield self
 
+    def put_trace(self, run: str, chain: int, points: Iterable[Sequence[float]], *, replace: bool = False) -> None:
+        """Keep points of a search as rows of the table `trace`, which plain sqlite3 can read.
+
+        Parameters
+        ----------
+        run : str
+            Name of the search.
+        chain : int
+            Which of several at once.
+        points : iterable of `ampstore.anneal.Point`
+            A point of the same step is replaced.
+        replace : bool
+            Delete the points that this chain and those of higher numbers have before.
+        """
+        self._backend.put_trace(run, chain, points, replace)
+
     # -- care ----------------------------------------------------------------------------------
 
     def read_blob(self, key: str) -> tuple[str, int, bytes, bytes] | None:
@@ -381,33 +356,25 @@ class Store(MutableMapping[str, object]):
         """Keep a fact about the store."""
         self._backend.info_put(name, value)
 
+    def renote(self, name: str, was: str | None, value: str) -> bool:
+        """Keep a fact if what is noted still is `was`, None for nothing; atomic among processes."""
+        with self.batch():
+            if self.noted(name) != was:
+                return False
+            self.note(name, value)
+        return True
+
     def noted(self, name: str) -> str | None:
         """A fact about the store, None if it was never noted."""
         return self._backend.info_get(name)
 
     def stats(self) -> Stats:
         """Number of entries and their sizes."""
-        kinds = self._backend.kinds()
-        return Stats(
-            entries=sum(entries for _, entries, _, _ in kinds),
-            size=sum(size for _, _, size, _ in kinds),
-            stored=sum(stored for _, _, _, stored in kinds),
-            disk=self._backend.stored_bytes(),
-            codecs={codec: entries for codec, entries, _, _ in kinds},
-        )
+        return care.stats(self.backend)
 
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, found by reading all of it: pages, checksums, pickles."""
-        for reason in self._backend.integrity():
-            yield Damage("", reason)
-        try:
-            for row in self._rows():
-                try:
-                    self.codec.value(row[1], row[2], self.codec.check(*row[1:]))
-                except CodecError as err:
-                    yield Damage(row[1], err.reason if isinstance(err, CorruptEntryError) else str(err))
-        except OSError as err:
-            yield Damage("", str(err))
+        return care.verify(self.backend, self.codec)
 
     def backup(self, destination: str | os.PathLike[str]) -> Path:
         """Copy the store as it is now into a new file, verified, while others go on writing.
@@ -422,32 +389,7 @@ class Store(MutableMapping[str, object]):
         FileExistsError
             If it is not.
         """
-        target = Path(os.path.abspath(destination))
-        if not target.parent.is_dir():
-            raise MissingStoreError(str(target), f"there is no directory {target.parent}; create it first")
-        if target.exists():
-            raise FileExistsError(f"{target} exists; a backup never overwrites, choose another name")
-        partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.new")
-        try:
-            self._backend.copy_to(partial)
-            with Store(partial, "w", allow="*") as copy:
-                # Checksums, not pickles: a backup keeps what this handle may not read.
-                damage = [*copy._backend.integrity(), *copy._damaged_payloads()]
-                if damage and not list(self._damaged_payloads()):
-                    raise CorruptEntryError(str(target), f"the copy is damaged: {damage[0]}")
-            os.link(partial, target)
-        finally:
-            for suffix in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{partial}{suffix}")
-        return target
-
-    def _damaged_payloads(self) -> Iterator[str]:
-        for row in self._rows():
-            try:
-                self.codec.check(*row[1:])
-            except CorruptEntryError as err:
-                yield str(err)
+        return care.backup(self.backend, self.codec, Path(os.path.abspath(destination)))
 
     def compact(self) -> tuple[int, int]:
         """Give free space back to the file system; bytes on disk before and after."""

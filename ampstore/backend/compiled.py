@@ -1,0 +1,36 @@
+"""The statements of `core` as text; `python -m ampstore.backend.core` writes this file."""
+
+from typing import Any
+
+SQLITE: dict[str, Any] = {
+    "fetch": 'SELECT entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry."key" = ?',
+    "head": 'SELECT entry.checksum, entry.written_at FROM entry WHERE entry."key" = ?',
+    "contains": 'SELECT 1 FROM entry WHERE entry."key" = ?',
+    "number": 'SELECT count(*) AS count_1 FROM entry',
+    "last_id": 'SELECT max(entry.id) AS max_1 FROM entry',
+    "keys": 'SELECT entry.id, entry."key" FROM entry WHERE entry.id > ? AND entry.id <= ? ORDER BY entry.id',
+    "rows": 'SELECT entry.id, entry."key", entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry.id > ? AND entry.id <= ? ORDER BY entry.id',
+    "put": 'INSERT INTO entry ("key", codec, kind, size, checksum, written_at, payload) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT ("key") DO UPDATE SET codec = excluded.codec, kind = excluded.kind, size = excluded.size, checksum = excluded.checksum, written_at = excluded.written_at, payload = excluded.payload WHERE entry.checksum != excluded.checksum OR entry.codec != excluded.codec OR entry.size != excluded.size OR entry.payload != excluded.payload',
+    "delete": 'DELETE FROM entry WHERE entry."key" = ?',
+    "rename": 'UPDATE entry SET "key"=? WHERE entry."key" = ? AND NOT (EXISTS (SELECT * FROM entry AS taken WHERE taken."key" = ?))',
+    "clear": 'DELETE FROM entry',
+    "revision": 'SELECT version_num FROM ampstore_version',
+    "kinds": 'SELECT entry.codec, count(*) AS count_1, sum(entry.size) AS sum_1, sum(length(entry.payload)) AS sum_2 FROM entry GROUP BY entry.codec',
+    "listing": 'SELECT entry."key", entry.kind, entry.size, length(entry.payload) AS length_1, entry.codec, entry.written_at FROM entry WHERE entry."key" >= ? ORDER BY entry."key"',
+    "info_get": 'SELECT info.value FROM info WHERE info.name = ?',
+    "info_put": 'INSERT INTO info (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
+    "info_all": 'SELECT info.name, info.value FROM info ORDER BY info.name',
+    "fetch_groups": {16: 'SELECT entry."key", entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT entry."key", entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry."key" IN (?' + 255 * ", ?" + ')'},
+    "known_groups": {16: 'SELECT entry."key" FROM entry WHERE entry."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT entry."key" FROM entry WHERE entry."key" IN (?' + 255 * ", ?" + ')'},
+    "put_new": 'INSERT INTO entry ("key", codec, kind, size, checksum, written_at, payload) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    "claims_groups": {16: 'SELECT claim."key", claim.owner, claim.token, claim.expires_at, claim.expires_at - ((julianday(\'now\') - 2440587.5) * 86400.0) AS anon_1 FROM claim WHERE claim."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT claim."key", claim.owner, claim.token, claim.expires_at, claim.expires_at - ((julianday(\'now\') - 2440587.5) * 86400.0) AS anon_1 FROM claim WHERE claim."key" IN (?' + 255 * ", ?" + ')'},
+    "claim_free": 'INSERT INTO claim ("key", owner, token, expires_at) VALUES (?, ?, 1, (((julianday(\'now\') - 2440587.5) * 86400.0) + ?)) ON CONFLICT DO NOTHING',
+    "claim_over": 'UPDATE claim SET owner=?, token=(claim.token + 1), expires_at=(((julianday(\'now\') - 2440587.5) * 86400.0) + ?) WHERE claim."key" = ? AND claim.owner = ? AND claim.token = ? AND claim.expires_at = ?',
+    "claims_renew": "UPDATE claim SET expires_at=(((julianday('now') - 2440587.5) * 86400.0) + ?) WHERE claim.owner = ?",
+    "claims_owned": 'SELECT claim."key", claim.token FROM claim WHERE claim.owner = ?',
+    "claim_release": 'DELETE FROM claim WHERE claim."key" = ? AND claim.owner = ? AND claim.token = ?',
+    "claims_release": 'DELETE FROM claim WHERE claim.owner = ?',
+    "trace_put": 'INSERT INTO trace (run, chain, step, temperature, loss, best, acceptance, improvement, elapsed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, chain, step) DO UPDATE SET temperature = excluded.temperature, loss = excluded.loss, best = excluded.best, acceptance = excluded.acceptance, improvement = excluded.improvement, elapsed = excluded.elapsed',
+    "trace_delete": 'DELETE FROM trace WHERE trace.run = ? AND trace.chain >= ?',
+    "trace_clear": 'DELETE FROM trace',
+}

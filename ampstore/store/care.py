@@ -1,0 +1,113 @@
+"""Looking after a store: sizes, damage, verified copies."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ampstore.backend import SQLite
+from ampstore.codec import Codec
+from ampstore.errors import CodecError, CorruptEntryError, MissingStoreError
+from ampstore.store.opening import open_backend
+
+
+class Damage(NamedTuple):
+    """One damaged thing in a store.
+
+    Attributes
+    ----------
+    key : str
+        The entry, "" if it is the file as a whole.
+    reason : str
+        What is wrong.
+    """
+
+    key: str
+    reason: str
+
+
+class Stats(NamedTuple):
+    """Sizes of a store.
+
+    Attributes
+    ----------
+    entries : int
+    size : int
+        Bytes of all values before compression.
+    stored : int
+        Bytes of all payloads.
+    disk : int
+        Bytes of the file and its WAL.
+    codecs : dict of str to int
+        Entries by codec.
+    """
+
+    entries: int
+    size: int
+    stored: int
+    disk: int
+    codecs: dict[str, int]
+
+
+def stats(backend: SQLite) -> Stats:
+    """Number of entries and their sizes."""
+    kinds = backend.kinds()
+    return Stats(
+        entries=sum(entries for _, entries, _, _ in kinds),
+        size=sum(size for _, _, size, _ in kinds),
+        stored=sum(stored for _, _, _, stored in kinds),
+        disk=backend.stored_bytes(),
+        codecs={codec: entries for codec, entries, _, _ in kinds},
+    )
+
+
+def verify(backend: SQLite, codec: Codec) -> Iterator[Damage]:
+    """Everything that is damaged: pages, checksums, streams."""
+    for reason in backend.integrity():
+        yield Damage("", reason)
+    try:
+        for row in backend.scan():
+            try:
+                codec.value(row[1], row[2], codec.check(*row[1:]))
+            except CodecError as err:
+                yield Damage(row[1], err.reason if isinstance(err, CorruptEntryError) else str(err))
+    except OSError as err:
+        yield Damage("", str(err))
+
+
+def backup(backend: SQLite, codec: Codec, target: Path) -> Path:
+    """Copy a store as it is now into a new file, verified, while others go on writing.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken.
+    """
+    if not target.parent.is_dir():
+        raise MissingStoreError(str(target), f"there is no directory {target.parent}; create it first")
+    if target.exists():
+        raise FileExistsError(f"{target} exists; a backup never overwrites, choose another name")
+    partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.new")
+    try:
+        backend.copy_to(partial)
+        with contextlib.closing(open_backend(partial, "w", backend.timeout, "normal")) as copy:
+            # Checksums, not pickles: a backup keeps what this handle may not read.
+            damage = [*copy.integrity(), *_damaged_payloads(copy, codec)]
+            if damage and not list(_damaged_payloads(backend, codec)):
+                raise CorruptEntryError(str(target), f"the copy is damaged: {damage[0]}")
+        os.link(partial, target)
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{partial}{suffix}")
+    return target
+
+
+def _damaged_payloads(backend: SQLite, codec: Codec) -> Iterator[str]:
+    for row in backend.scan():
+        try:
+            codec.check(*row[1:])
+        except CorruptEntryError as err:
+            yield str(err)
