@@ -14,6 +14,7 @@ import pytest
 
 from ampstore.errors import CalculatorError, ParallelError, WorkerError
 from ampstore.parallel import Failure, read_plan, run
+from ampstore.parallel import executor as executor_module
 from ampstore.parallel.channel import Channel, receive_frame, send_frame
 from ampstore.parallel.plan import usable_cores
 from ampstore.parallel.work import Pace, run_here
@@ -400,6 +401,31 @@ def test_an_executor_that_breaks_is_named():
             run(deadly, List(jobs(40)), read_plan({"executor": executor}))
 
 
+def test_an_executor_that_is_shut_down_or_cancels_is_named():
+    """Whenever that happens."""
+    work = List(jobs(40))
+    work.on_result = lambda: executor.shutdown(wait=False, cancel_futures=True)
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as executor,
+        pytest.raises(WorkerError, match="executor"),
+    ):
+        run(slow_square, work, read_plan({"executor": executor}))
+    assert work.results
+    with pytest.raises(WorkerError, match="takes nothing"):
+        run(slow_square, List(jobs(3)), read_plan({"executor": executor}))
+
+
+def test_a_chunk_that_takes_longer_than_was_thought_ends_early(monkeypatch):
+    """Its results come in, and what it leaves is handed out again."""
+    monkeypatch.setattr(executor_module, "LONGEST", 0.0)
+    outcomes, _ = executor_module.calculate_chunk(executor_module.Shared(square), jobs(10))
+    assert outcomes == [("k0", 0, None)]
+    work = List(jobs(50))
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        run(square, work, read_plan({"executor": executor}))
+    assert work.results == {f"k{n}": n**2 for n in range(50)}
+
+
 def test_serial_work_stays_in_this_process():
     """cores=1 starts nothing."""
     work = List(jobs(3))
@@ -431,7 +457,8 @@ def test_ctrl_c_is_not_a_failure_of_an_image():
         ({"cores": True}, "positive"),
         ({"cores": 2.5}, "positive"),
         ({"cores": {}}, "localhost"),
-        ({"cores": {"node7": 4}}, "localhost"),
+        ({"cores": {"-oProxyCommand=x": 4}}, "no name of a host"),
+        ({"cores": {"node7": 0}}, "positive"),
         ({"cores": {"localhost": 0}}, "positive"),
         ({"executor": 5}, "Executor"),
     ],
@@ -453,6 +480,8 @@ def test_plans():
     assert read_plan({"cores": numpy.int64(3)})[:2] == (3, False)
     assert read_plan({"cores": {"localhost": 1}})[:2] == (1, False)
     assert read_plan({"cores": None})[:2] == (usable_cores(), False)
+    assert read_plan({"dask": "tcp://host:8786"}).dask == "tcp://host:8786"
+    assert read_plan({"dask": "tcp://host:8786", "cores": 12}).width == 12
 
 
 def test_chunks_fit_the_pace():

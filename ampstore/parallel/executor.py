@@ -1,10 +1,22 @@
-"""Work by any concurrent.futures.Executor: threads, processes, Dask, a batch system."""
+"""Work by any concurrent.futures.Executor: threads, processes, MPI, a batch system.
+
+The results of a chunk arrive together. A chunk that takes longer than was thought ends early, so that they
+are not kept waiting; what it leaves is handed out again.
+"""
 
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 
 from ampstore.errors import WorkerError
 from ampstore.parallel.work import Failure, Function, Job, Pace, Work
@@ -12,26 +24,28 @@ from ampstore.parallel.worker import dumps, loads, pickled
 
 Outcomes = list[tuple[str, object, Failure | None]]
 
+LONGEST = 0.5  # seconds after which a chunk ends early
+
 
 def run_in_executor(function: Function, work: Work, executor: Executor, width: int) -> None:
     """Do all work with an executor, which stays open.
 
-    Twice `width` chunks are under way at a time. The results of a chunk arrive together.
+    Twice `width` chunks are under way at a time, so that few results are in memory at once.
 
     Raises
     ------
     CalculatorError
         If the function cannot be pickled for an executor that is known to work in other processes.
     WorkerError
-        If the executor breaks; it cannot be mended here.
+        If the executor breaks, is shut down or cancels what it was given; it cannot be mended here.
     """
     if isinstance(executor, ProcessPoolExecutor):
         pickled(function)
     master = _Master(function, work, executor, width)
     try:
         master.run()
-    except BrokenExecutor as err:
-        raise WorkerError(f"the executor broke: {err}; the next run computes what is missing") from err
+    except (BrokenExecutor, CancelledError) as err:
+        raise WorkerError(f"the executor broke: {_reason(err)}; the next run computes what is missing") from err
     finally:
         for future in master.under_way:
             future.cancel()
@@ -62,14 +76,22 @@ class _Master:
             self._submit(jobs)
 
     def _submit(self, jobs: Sequence[Job]) -> None:
-        self.under_way[self.executor.submit(calculate_chunk, self.shared, jobs)] = jobs
+        try:
+            future = self.executor.submit(calculate_chunk, self.shared, jobs)
+        except BrokenExecutor:
+            raise
+        except RuntimeError as err:  # so say executors that were shut down
+            raise WorkerError(f"the executor takes nothing: {_reason(err)}") from err
+        self.under_way[future] = jobs
 
     def _take(self, future: "Future[tuple[Outcomes, float]]", jobs: Sequence[Job]) -> None:
         error = future.exception()
         if isinstance(error, BrokenExecutor):
             raise error
         if error is None:
-            self._hand_in(*future.result())
+            outcomes, seconds = future.result()
+            self.work.again([key for key, _ in jobs[len(outcomes) :]])
+            self._hand_in(outcomes, seconds)
         elif len(jobs) > 1:  # one image or result of them cannot travel: which?
             for job in jobs:
                 self._submit([job])
@@ -86,14 +108,20 @@ class _Master:
 
 
 def calculate_chunk(shared: "Shared", jobs: Sequence[Job]) -> tuple[Outcomes, float]:
-    """Results or failures of some jobs, and the seconds that they took; runs wherever the executor works."""
+    """Results or failures of the first jobs, and the seconds that they took; runs wherever the executor works."""
     start, outcomes = time.perf_counter(), Outcomes()
     for key, image in jobs:
         try:
             outcomes.append((key, shared.function(image, key), None))
         except Exception as err:  # noqa: BLE001 - any failure of one image is only its own
             outcomes.append((key, None, Failure.of(key, err)))
+        if time.perf_counter() - start > LONGEST:
+            break
     return outcomes, time.perf_counter() - start
+
+
+def _reason(err: Exception) -> str:
+    return str(err) or type(err).__name__
 
 
 class Shared:

@@ -74,8 +74,9 @@ class Work(Protocol):
 class Pace:
     """How long a job takes, and so how many make a chunk."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, chunk_seconds: float = CHUNK_SECONDS) -> None:
         self.width = width
+        self.chunk_seconds = chunk_seconds
         self.seconds: float | None = None
 
     def note(self, seconds: float) -> None:
@@ -87,7 +88,7 @@ class Pace:
         if self.seconds is None:
             return 1
         fair = -(-remaining // (2 * self.width))
-        return max(1, min(int(CHUNK_SECONDS / max(self.seconds, 1e-6)), fair, LARGEST_CHUNK))
+        return max(1, min(int(self.chunk_seconds / max(self.seconds, 1e-6)), fair, LARGEST_CHUNK))
 
 
 def run_here(function: Function, work: Work) -> None:
