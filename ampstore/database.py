@@ -22,11 +22,14 @@ from typing import Self
 from ampstore.backend import Durability
 from ampstore.codec import Allowed, Codec
 from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, ReadOnlyError
+from ampstore.images import read_images
+from ampstore.images.reading import Images
+from ampstore.images.schemes import key_changes
 from ampstore.legacy import Container, Stamp, container_path, maintenance_lock
 from ampstore.legacy.names import reason_against
 from ampstore.store import Damage, Store
 from ampstore.store.claims import LEASE, Claims
-from ampstore.transfer import FOLDED, STORE_NAME, Progress, Report, fold, left_in_archive
+from ampstore.transfer import FOLDED, STORE_NAME, Progress, Rekeyed, Report, change_keys, fold, left_in_archive
 
 log = logging.getLogger(__name__)
 
@@ -359,6 +362,32 @@ class FileDatabase(MutableMapping[str, object]):
             log.warning("%s: %s of %s stays: %s", self.path, problem.name, problem.where, problem.reason)
         return report
 
+    def rekey(
+        self, images: Images, old: str, new: str = "v2", *, dry_run: bool = False, progress: Progress | None = None
+    ) -> Rekeyed:
+        """Change the keys from one scheme of hashes to another, as `ampstore.transfer.rekey`.
+
+        Loose files and archive are folded first, as `archive` does.
+
+        Parameters
+        ----------
+        images : iterable of ase.Atoms, path, or dictionary
+            The structures whose values are stored, as `hash_images` takes them.
+        old, new : str
+            Schemes as for `get_hash`.
+        dry_run : bool
+            Tell what would be done, write nothing.
+        progress : callable, optional
+            Called with the entries done and all there are.
+        """
+        changes = key_changes(read_images(images), old, new)
+        if not dry_run and self.unfolded():
+            self.archive()
+        store = self._existing() if dry_run else self._writable()
+        report = Rekeyed(str(self.path), old, new, dry_run=dry_run)
+        known = store if store is not None else ()
+        return change_keys(store, changes, report, progress, [key for key in self.unfolded() if key not in known])
+
     def unfolded(self) -> list[str]:
         """Keys of loose files and of an archive that is not folded in yet."""
         found = dict.fromkeys(self._tiers.loose.names())
@@ -391,6 +420,15 @@ class FileDatabase(MutableMapping[str, object]):
         """Put every write so far on the disk."""
         if (store := self._existing()) is not None:
             store.sync()
+
+    def noted(self, name: str) -> str | None:
+        """A fact about the container's store, None if it was never noted."""
+        store = self._existing()
+        return store.noted(name) if store is not None else None
+
+    def renote(self, name: str, was: str | None, value: str) -> bool:
+        """Keep a fact if what is noted still is `was`, None for nothing; makes the store if there is none."""
+        return self._writable().renote(name, was, value)
 
     @property
     def store(self) -> Store | None:

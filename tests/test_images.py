@@ -228,7 +228,7 @@ def test_every_structure_has_a_key(scheme):
 def test_boundary_text_is_numpys():
     """All eight forms."""
     for boundary in itertools.product([False, True], repeat=3):
-        assert hashing._BOUNDARIES[boundary].decode() == str(np.array(boundary))
+        assert hashing._BOUNDARIES[bytes(boundary)].decode() == str(np.array(boundary))
 
 
 @pytest.mark.parametrize("largest", [9, 78, 118])
@@ -311,7 +311,10 @@ def test_mixing_schemes_is_refused_with_the_way_out():
     """A store that notes another generation than is asked for is not read in vain."""
     assert check_scheme(None, "v1") == "v1"
     assert check_scheme("v2", "v2") == "v2"
-    with pytest.raises(MixedSchemesError, match=r"a\.ampdb: .*'v1', not 'v2'.*new_keys") as caught:
+    assert check_scheme("v2 v1", "v2") == "v2"  # some keys may be of v1
+    with pytest.raises(
+        MixedSchemesError, match=r"a\.ampdb: .*'v1', not 'v2'.*ampstore rekey a\.ampdb IMAGES --from v1 --to v2"
+    ) as caught:
         check_scheme("v1", "v2", "a.ampdb")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     with pytest.raises(HashSchemeError):

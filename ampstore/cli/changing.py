@@ -1,4 +1,4 @@
-"""Commands that change single entries: put, rm."""
+"""Commands that change entries: put, rm, rekey."""
 
 import ast
 import json
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from ampstore.cli.target import open_target, path_argument
+from ampstore.cli import output
+from ampstore.cli.target import json_option, open_target, path_argument
 from ampstore.errors import MissingStoreError
+from ampstore.images import SCHEMES
 
 
 @click.command()
@@ -62,4 +64,49 @@ def rm(path: Path, keys: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(1)
 
 
-COMMANDS = (put, rm)
+@click.command()
+@path_argument
+@click.argument("images")
+@click.option("--from", "old", type=click.Choice(SCHEMES), required=True, help="Scheme that the keys have now.")
+@click.option("--to", "new", type=click.Choice(SCHEMES), default=SCHEMES[0], show_default=True, help="Scheme to have.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done, write nothing.")
+@json_option
+def rekey(path: Path, images: str, old: str, new: str, dry_run: bool, as_json: bool) -> None:
+    """Change keys from one hash scheme to another; the values stay as they are.
+
+    IMAGES is a file with the structures that the values belong to, as ASE reads it: a .traj, a .db, or
+    any other. v2 are the keys of Amp 1.x, v1 and v0 those of 0.6.1 with NumPy >= 1.14 and before.
+
+    Files of legacy programs in a container are folded into its store first. Entries whose image is not
+    in the file stay and are listed; the exit code is then 1. Killed in the middle, the same command
+    goes on; give it other files one after the other.
+    """
+    from ampstore.database import FileDatabase
+    from ampstore.transfer import rekey as rekey_store
+
+    with open_target(path, write=not dry_run) as target, output.progress(path.name) as progress:
+        try:
+            if isinstance(target, FileDatabase):
+                report = target.rekey(images, old, new, dry_run=dry_run, progress=progress)
+            else:
+                report = rekey_store(target, images, old, new, dry_run=dry_run, progress=progress)
+        except FileNotFoundError as err:
+            if err.filename != images:
+                raise
+            raise click.UsageError(f"{images}: there is no such file of images") from err
+    if as_json:
+        output.print_json(report.as_dict())
+    else:
+        for problem in report.left:
+            click.echo(output.printable(f"left: {problem.name} ({problem.where}): {problem.reason}"), err=True)
+        would = "would be " if dry_run else ""
+        click.echo(
+            f"{report.entries} entries: {report.changed} {would}changed from {old} to {new}, "
+            f"{report.dropped} {would}dropped (the new key has the same), {report.unchanged} unchanged, "
+            f"{len(report.left)} left"
+        )
+    if not report.complete:
+        raise click.exceptions.Exit(1)
+
+
+COMMANDS = (put, rm, rekey)

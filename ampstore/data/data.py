@@ -12,11 +12,12 @@ import contextlib
 import dbm
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, Literal, Self
 
 from ampstore.data.calculator import Calculation
+from ampstore.data.databases import agree, missing, note
 from ampstore.data.interrupts import Interrupts
 from ampstore.data.progress import Progress
 from ampstore.data.sinks import ClaimingSink, PlainSink, Sink
@@ -116,7 +117,9 @@ class Data:
             As `hash_images` makes it. An image can be any object.
         parallel : mapping, optional
             {'cores': 1} or None: in this process. {'cores': n} or {'cores': {'localhost': n}}: n
-            local processes. {'executor': e}: any concurrent.futures.Executor.
+            local processes. {'cores': {'node1': n, ...}}: workers on those hosts, by ssh or srun.
+            {'executor': e}: any concurrent.futures.Executor. {'dask': c}: a distributed.Client or the
+            address of a scheduler.
         log : callable, optional
             Gets lines of text, as Amp's Logger.
         on_error : {"raise", "collect"}
@@ -136,6 +139,9 @@ class Data:
             If images failed. All others are calculated and stored.
         CalculatorError, ParallelError, KeyTypeError, TypeError
             Before anything is calculated.
+        MixedSchemesError
+            (a ValueError) likewise, if the keys of the images are of another hash scheme than those in the
+            database; see `ampstore.data.databases`.
         WorkerError
             If workers do not start, or an executor breaks.
         """
@@ -147,7 +153,7 @@ class Data:
             )
         plan = read_plan(parallel)
         self._let_go()
-        needed = self._missing(images)
+        needed, unnoted = self._needed(images)
         if log is not None:
             log(f" Data stored in file {self.filename}.")
             log(f" {len(images) - len(needed)} of {len(images)} images are there.")
@@ -157,7 +163,7 @@ class Data:
         calculation = Calculation(self.calc)
         _check_keys(needed)
         progress = Progress(len(needed), log)
-        with Interrupts() as interrupts, self._writable(lease) as sink:
+        with Interrupts() as interrupts, self._writable(lease, images if unnoted else {}) as sink:
             task = Task(images, needed, sink, progress, interrupts)
             try:
                 with sink.kept():
@@ -188,11 +194,23 @@ class Data:
         if handle is not None and handle is not self._reader:
             handle.close()
 
-    def _missing(self, keys: Collection[str]) -> list[str]:
+    def _missing(self, images: Mapping[str, object]) -> list[str]:
+        with self._looked_at() as handle:
+            return missing(handle, images)
+
+    def _needed(self, images: Mapping[str, object]) -> tuple[list[str], bool]:
+        """Keys that are not there, and whether the database has yet to note the hash scheme of its keys."""
+        with self._looked_at() as handle:
+            keys = missing(handle, images)
+            return keys, bool(keys) and agree(handle, images, keys, self._place(handle))
+
+    def _looked_at(self) -> Any:
         if self._keeps:
-            return self._reader_kept().missing(keys)
-        with contextlib.closing(self._open_for_a_look()) as handle:
-            return missing(handle, keys)
+            return contextlib.nullcontext(self._reader_kept())
+        return contextlib.closing(self._open_for_a_look())
+
+    def _place(self, handle: Any) -> str:
+        return os.fspath(handle.path if self._keeps else self.filename)
 
     def _open_for_a_look(self) -> Any:
         try:
@@ -201,26 +219,17 @@ class Data:
             return self.db.open(self.filename, "c")
 
     @contextlib.contextmanager
-    def _writable(self, lease: float) -> Any:
+    def _writable(self, lease: float, unnoted: Mapping[str, object]) -> Any:
         if self._keeps:
             if self._writer is None:
                 self._writer = self.db.open(self.filename, "c")
+            note(self._writer, unnoted, self._place(self._writer))
             yield ClaimingSink(self._writer, lease)
             return
         with contextlib.closing(self.db.open(self.filename, "c")) as handle:
+            note(handle, unnoted, self._place(handle))
             sink: Sink = ClaimingSink(handle, lease) if hasattr(handle, "claims") else PlainSink(handle)
             yield sink
-
-
-def missing(database: Any, keys: Iterable[str]) -> list[str]:
-    """Those of the keys that are not in a shelve-like database, asked in the way that costs least."""
-    if hasattr(database, "missing"):
-        return list(database.missing(keys))
-    contains = getattr(type(database), "__contains__", None)
-    if contains is None or contains is Mapping.__contains__:  # that one reads the value
-        known = set(database.keys())
-        return [key for key in keys if key not in known]
-    return [key for key in keys if key not in database]
 
 
 def _check_keys(keys: Iterable[str]) -> None:

@@ -7,12 +7,13 @@ Only this part imports ASE, and only inside functions; NumPy neither before it i
 stores.
 """
 
-from ampstore.images.hashing import SCHEMES, check_scheme, get_hash, get_hashes, new_keys
+from ampstore.images.hashing import SCHEMES, get_hash, get_hashes
 from ampstore.images.literals import string2dict
 from ampstore.images.metadict import MetaDict, OrderedMetaDict
 from ampstore.images.names import importer, make_filename
 from ampstore.images.partition import randomize_images
 from ampstore.images.reading import hash_images, read_images
+from ampstore.images.schemes import check_scheme, new_keys
 from ampstore.log import now
 
 __all__ = [

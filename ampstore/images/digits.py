@@ -27,6 +27,7 @@ LARGEST = 999.0
 
 _SURE = 0.4999
 
+_max = numpy.maximum.reduce  # the method goes through a function in Python
 
 EXACT = bool(numpy.longdouble(1) + numpy.longdouble(2) ** -63 > 1)
 """Whether this machine's long double has the 64 bits that the error bound needs."""
@@ -42,18 +43,19 @@ def _table() -> "NDArray[numpy.uint32]":
 
 
 _TABLE = _table()
-_THREE = numpy.frombuffer(b"".join(b"%3d" % n for n in range(1000)), "S3")
 _SECTIONS = numpy.array([0, 12000, 2000, 2000, 2000])
 _SCALE = numpy.longdouble(10**15)
 
 
 def fields(numbers: "Floats") -> bytes | None:
-    """Fields of `WIDTH` bytes for a non-empty array; None if one is not finite or too large.
+    """Fields of `WIDTH` bytes for an array; None if one number is not finite or too large.
 
     `text(fields(numbers))` is `("%.15f" * n) % tuple(numbers)`, and so is any slice at multiples of `WIDTH`.
     """
+    if not len(numbers):
+        return b""
     size = numpy.abs(numbers)
-    if not size.max() < LARGEST:  # also where it is NaN
+    if not _max(size) < LARGEST:  # also where it is NaN
         return None
     whole = size.astype(numpy.int64)
     fraction = size - whole
@@ -63,10 +65,10 @@ def fields(numbers: "Floats") -> bytes | None:
     scaled -= nearest
     digits = nearest.astype(numpy.int64)
     doubt = numpy.abs(scaled, out=scaled)
-    if doubt.max() > _SURE:
+    if _max(doubt) > _SURE:
         for n in numpy.flatnonzero(doubt > _SURE):
             digits[n] = _rounded(float(fraction[n]))
-    if digits.max() == 10**15:
+    if _max(digits) == 10**15:
         carry = digits == 10**15
         whole += carry
         digits[carry] = 0
@@ -85,13 +87,6 @@ def fields(numbers: "Floats") -> bytes | None:
 def text(part: bytes) -> bytes:
     """The digits in fields or in a slice of them."""
     return part.translate(None, b"\0")
-
-
-def three_wide(numbers: "NDArray[numpy.int64]") -> bytes | None:
-    """`("%3d" * n) % tuple(numbers)`; None if one has more digits or a sign."""
-    if len(numbers) and (numbers.min() < 0 or numbers.max() > 999):
-        return None
-    return _THREE.take(numbers).tobytes()
 
 
 def _rounded(fraction: float) -> int:

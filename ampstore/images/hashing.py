@@ -18,32 +18,34 @@ atoms, so two large alloys may share a key there.
 
 import functools
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ampstore.errors import HashSchemeError, MixedSchemesError, NotAnImageError
+from ampstore.errors import HashSchemeError, NotAnImageError
 
 if TYPE_CHECKING:
     import numpy
     from ase import Atoms
     from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
+    Floats = NDArray[numpy.float64]
 
 SCHEMES = ("v2", "v1", "v0", "v1-long", "v0-long")
 """Names of the generations of keys; the first is the default."""
 
 NumberText = Callable[[list[int]], bytes]
 
-_FEW = 22
+_FEW = 20
 """Atoms below which one %-format of everything is faster than arrays (the crossing measured)."""
 
-_BATCH = 1000
-"""Atoms whose digits are made at once: enough to share the costs of a call, few enough for the processor's cache."""
+_KEPT = 1000
+"""Atoms up to which the text before the positions is kept for the next image: 256 texts are a few MB at most."""
+
+_BATCH = 3000
+"""Coordinates written at once: enough to share the costs of a call, few enough for the processor's cache."""
 
 _BOUNDARIES = {
-    (a, b, c): f"[{a!s:>5} {b!s:>5} {c!s:>5}]".encode()
+    bytes((a, b, c)): f"[{a!s:>5} {b!s:>5} {c!s:>5}]".encode()
     for a in (False, True)
     for b in (False, True)
     for c in (False, True)
@@ -85,11 +87,9 @@ def get_hash(atoms: "Atoms", scheme: str = "v2") -> str:
 
     The function is pure and safe in several threads.
     """
-    parts = _parts(atoms)
-    number_text = _number_text(scheme)
-    if len(parts.numbers) >= _FEW:
-        return next(_keys([parts], number_text))
-    return _key(parts, number_text)
+    known_scheme(scheme)
+    head, positions = _parts(atoms, scheme)
+    return _md5(head + _written(positions))
 
 
 def get_hashes(images: "Iterable[Atoms]", scheme: str = "v2") -> list[str]:
@@ -120,129 +120,71 @@ def hashed(images: "Iterable[Atoms]", scheme: str = "v2") -> "Iterator[tuple[Ato
     NotAnImageError
         Naming the position of the one that is not an image.
     """
-    number_text = _number_text(scheme)
+    known_scheme(scheme)
     waiting: list[Atoms] = []
-    parts: list[_Parts] = []
-    atoms = 0
+    parts: list[tuple[bytes, Floats]] = []
+    numbers = 0
     for n, image in enumerate(images):
-        parts.append(_parts(image, n))
+        head, positions = _parts(image, scheme, n)
+        parts.append((head, positions.copy()))
         waiting.append(image)
-        atoms += 8 + len(parts[-1].numbers)
-        if atoms > _BATCH:
-            yield from zip(waiting, _keys(parts, number_text), strict=True)
-            waiting, parts, atoms = [], [], 0
-    yield from zip(waiting, _keys(parts, number_text), strict=True)
+        numbers += 8 + len(positions)
+        if numbers > _BATCH:
+            yield from zip(waiting, _keys(parts), strict=True)
+            waiting, parts, numbers = [], [], 0
+    yield from zip(waiting, _keys(parts), strict=True)
 
 
-def check_scheme(noted: str | None, scheme: str, where: str = "this store") -> str:
-    """The scheme that a store's keys have from now on; an error if it has another one already.
-
-    Parameters
-    ----------
-    noted : str or None
-        What the store says about its keys; None if it has none yet.
-    scheme : str
-        What is about to be read or written.
-    where : str
-        Name of the store for the message.
-
-    Raises
-    ------
-    MixedSchemesError
-        (a ValueError) if the two differ.
-    """
-    _number_text(scheme)
-    if noted is not None and noted != scheme:
-        raise MixedSchemesError(where, noted, scheme)
-    return scheme
-
-
-def new_keys(images: "Iterable[Atoms]", old: str, new: str = "v2") -> dict[str, str]:
-    """Key of scheme `old` -> key of scheme `new`, for changing the keys of a store.
-
-    A hash cannot be turned back, so the structures are needed. Where structures with different new keys share an
-    old one (above 1000 atoms in v0 and v1), nobody can say which of them a stored value belongs to: such keys are
-    left out and logged.
-
-    Parameters
-    ----------
-    images : iterable of ase.Atoms
-        The structures whose values are stored.
-    old, new : str
-        Schemes as for `get_hash`.
-    """
-    found: dict[str, str] = {}
-    shared: set[str] = set()
-    for image, was in hashed(images, old):
-        key = get_hash(image, new)
-        if found.setdefault(was, key) != key:
-            shared.add(was)
-    for was in shared:
-        log.warning("key %s (%s) belongs to several structures; its value cannot be assigned to one", was, old)
-        del found[was]
-    return found
-
-
-class _Parts(NamedTuple):
-    """Copies of what of a structure enters its key."""
-
-    boundary: bytes
-    cell: "NDArray[numpy.float64]"
-    numbers: "NDArray[numpy.int64]"
-    positions: "NDArray[numpy.float64]"
-
-
-def _parts(atoms: "Atoms", index: int | None = None) -> _Parts:
+def _parts(atoms: "Atoms", scheme: str, index: int | None = None) -> "tuple[bytes, Floats]":
+    """The text before the positions, and the positions, not copied."""
     try:
-        cell = atoms.cell
-        cell = getattr(cell, "array", cell).flatten()
-        return _Parts(_BOUNDARIES[tuple(atoms.pbc.tolist())], cell, atoms.numbers.copy(), atoms.positions.flatten())
+        cell, numbers = _as(getattr(atoms.cell, "array", atoms.cell), "d"), _as(atoms.numbers, "l")
+        head = _head if len(numbers) <= _KEPT else _head.__wrapped__
+        return head(atoms.pbc.tobytes(), cell.tobytes(), numbers.tobytes(), scheme), atoms.positions.ravel()
     except (AttributeError, KeyError, TypeError) as err:
         raise NotAnImageError(type(atoms).__name__, index) from err
 
 
-def _key(parts: _Parts, number_text: NumberText) -> str:
-    numbers = parts.numbers.tolist()
-    form = _form(3 * len(numbers))
-    text = form % (parts.boundary, *parts.cell.tolist(), number_text(numbers), *parts.positions.tolist())
-    return _md5(text)
+def _as(array: "NDArray[Any]", code: str) -> "NDArray[Any]":
+    return array if array.dtype.char == code else array.astype(code)
 
 
-def _keys(batch: list[_Parts], number_text: NumberText) -> Iterator[str]:
+@functools.lru_cache(maxsize=256)
+def _head(boundary: bytes, cell: bytes, numbers: bytes, scheme: str) -> bytes:
+    """The text before the positions, from the bytes of the arrays; the frames of a trajectory share it."""
+    import numpy
+
+    lengths = numpy.frombuffer(cell, numpy.float64).tolist()
+    words = _number_text(scheme)(numpy.frombuffer(numbers, "l").tolist())
+    return _BOUNDARIES[boundary] + _form(9) % tuple(lengths) + words
+
+
+def _written(positions: "Floats") -> bytes:
+    """Text of the positions of one structure."""
+    if len(positions) >= 3 * _FEW:
+        from ampstore.images import digits
+
+        if digits.EXACT and (fields := digits.fields(positions)) is not None:
+            return digits.text(fields)
+    return _form(len(positions)) % tuple(positions.tolist())
+
+
+def _keys(batch: "list[tuple[bytes, Floats]]") -> Iterator[str]:
     """Keys of several structures with all their digits made at once."""
-    if not batch:
-        return
     import numpy
 
     from ampstore.images import digits
 
-    flat = [array for parts in batch for array in (parts.cell, parts.positions)]
-    fields = digits.fields(numpy.concatenate(flat)) if digits.EXACT else None
-    if fields is None and len(batch) > 1:  # one of them has a number that has no field
-        for parts in batch:
-            yield from _keys([parts], number_text)
+    together = [positions for _, positions in batch]
+    fields = digits.fields(numpy.concatenate(together)) if batch and digits.EXACT else None
+    if fields is None:  # one of them has a number that has no field
+        yield from (_md5(head + _written(positions)) for head, positions in batch)
         return
-    if fields is None:
-        yield _key(batch[0], number_text)
-        return
-    written = _together(batch) if len(batch) > 1 and number_text is _three_wide else None
-    start = first = 0
-    for boundary, _, numbers, positions in batch:
-        middle = start + 9 * digits.WIDTH
-        end = middle + len(positions) * digits.WIDTH
-        last = first + 3 * len(numbers)
-        words = written[first:last] if written is not None else number_text(numbers.tolist())
-        yield _md5(boundary + digits.text(fields[start:middle]) + words + digits.text(fields[middle:end]))
-        start, first = end, last
-
-
-def _together(batch: list[_Parts]) -> bytes | None:
-    """The atomic numbers of all, three bytes each; None if one needs more."""
-    import numpy
-
-    from ampstore.images import digits
-
-    return digits.three_wide(numpy.concatenate([parts.numbers for parts in batch]))
+    start = 0
+    for head, positions in batch:
+        end = start + digits.WIDTH * len(positions)
+        yield _md5(head + digits.text(fields[start:end]))
+        start = end
 
 
 def _md5(text: bytes) -> str:
@@ -250,8 +192,14 @@ def _md5(text: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _form(coordinates: int) -> bytes:
-    return b"%s" + 9 * b"%.15f" + b"%s" + coordinates * b"%.15f"
+def _form(numbers: int) -> bytes:
+    return b"%.15f" * numbers
+
+
+def known_scheme(scheme: str) -> str:
+    """The scheme, if there is one of this name; else HashSchemeError."""
+    _number_text(scheme)
+    return scheme
 
 
 def _number_text(scheme: str) -> NumberText:

@@ -8,20 +8,26 @@ after the stored one: then a legacy program archived a newer value meanwhile.
 
 What cannot be read stays where it is and is named in the report. Killed anywhere, the same call
 again finishes the work: what is stored already is compared, not written.
+
+`rekey` changes the keys of a store from one scheme of hashes to another.
 """
 
 from ampstore.transfer.folding import FOLDED, fold, left_in_archive
 from ampstore.transfer.legacy import STORE_NAME, export_legacy, find_containers, import_legacy
+from ampstore.transfer.rekey import Rekeyed, change_keys, rekey
 from ampstore.transfer.report import Progress, Report
 
 __all__ = [
     "FOLDED",
     "STORE_NAME",
     "Progress",
+    "Rekeyed",
     "Report",
+    "change_keys",
     "export_legacy",
     "find_containers",
     "fold",
     "import_legacy",
     "left_in_archive",
+    "rekey",
 ]
