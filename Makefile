@@ -1,11 +1,12 @@
 # make demo    set up and show a real Amp database migrated and read back
 # make test    set up and run the tests
+# make amp     make the environments with real Amp that tests/test_real_amp.py runs in
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test amp lint bench soak clean
 
 $(VENV)/.package: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +27,9 @@ demo: $(VENV)/.package
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 -m 'not soak'
+
+amp: $(VENV)/.package
+	$(VENV)/bin/python tests/amp/environment.py
 
 soak: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m soak

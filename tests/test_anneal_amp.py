@@ -332,26 +332,3 @@ def test_small_methods_do_what_amps_do():
     state = np.array([2.0])
     annealer.move(state)
     assert 0 < abs(state[0] - 2.0) <= 0.001
-
-
-# -- on real Amp ---------------------------------------------------------------------------------
-
-
-def test_it_anneals_real_amp_and_the_training_goes_on(images, tmp_path, monkeypatch):
-    """Annealer(calc=calc, images=images), then calc.train(images=images) converges."""
-    pytest.importorskip("amp.descriptor.gaussian", reason="needs Amp")
-    from amp import Amp
-    from amp.descriptor.gaussian import Gaussian
-    from amp.model import LossFunction as AmpLoss
-    from amp.model.neuralnetwork import NeuralNetwork
-
-    monkeypatch.chdir(tmp_path)
-    np.random.seed(1)
-    calc = Amp(descriptor=Gaussian(cutoff=4.0), model=NeuralNetwork(hiddenlayers=(2, 2)), label="annealed", cores=1)
-    calc.model.lossfunction = AmpLoss(convergence={"energy_rmse": 0.05}, force_coefficient=None)
-    annealer = Annealer(calc=calc, images=images, Tmax=1, Tmin=0.01, steps=50, train_forces=False, rng=generator())
-    assert calc.model.vector == pytest.approx(annealer.state)
-    assert annealer.loss <= annealer.result.trace.loss[0]
-    assert calc.model.lossfunction.raise_ConvergenceOccurred
-    calc.train(images=images)
-    assert abs(calc.get_potential_energy(images[0]) - images[0].get_potential_energy()) < 1.0

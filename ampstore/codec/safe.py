@@ -257,4 +257,5 @@ class _Writer(pickle.Pickler):
 
 
 def _is_dtype(cls: type) -> bool:
-    return cls.__module__ == "numpy.dtypes" or (cls.__qualname__ == "dtype" and cls.__module__ == "numpy")
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and issubclass(cls, numpy.dtype)
