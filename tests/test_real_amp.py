@@ -42,7 +42,7 @@ def old_amp():
 
 def run(python, directory, *words, text=False):
     """What an Amp script prints, read as JSON; `words` are those after `python`."""
-    directory.mkdir(exist_ok=True)
+    (directory / "tempfiles").mkdir(parents=True, exist_ok=True)  # two workers of Amp race to make it
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         [python, *map(str, words)], cwd=directory, env=environment, capture_output=True, text=True, timeout=200
