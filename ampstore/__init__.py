@@ -18,7 +18,16 @@ from ampstore import log as log
 from ampstore.errors import *  # noqa: F403 - every error is public
 
 if TYPE_CHECKING:
+    from ampstore.amp import ConvergenceOccurred as ConvergenceOccurred
+    from ampstore.amp import TrainingConvergenceError as TrainingConvergenceError
+    from ampstore.anneal import Annealer as Annealer
+    from ampstore.anneal import Checkpoint as Checkpoint
+    from ampstore.anneal import estimate_schedule as estimate_schedule
+    from ampstore.anneal import independent_restarts as independent_restarts
+    from ampstore.anneal import replica_exchange as replica_exchange
     from ampstore.codec import Codec as Codec
+    from ampstore.cores import assign_cores as assign_cores
+    from ampstore.cores import detect as detect
     from ampstore.data import Data as Data
     from ampstore.data import Failure as Failure
     from ampstore.database import FileDatabase as FileDatabase
@@ -35,6 +44,10 @@ if TYPE_CHECKING:
     from ampstore.legacy import LegacyDatabase as LegacyDatabase
     from ampstore.log import Logger as Logger
     from ampstore.log import now as now
+    from ampstore.parallel import MessageDictionary as MessageDictionary
+    from ampstore.parallel import make_sublists as make_sublists
+    from ampstore.parallel import setup_parallel as setup_parallel
+    from ampstore.parallel import start_workers as start_workers
     from ampstore.shelf import Shelf as Shelf
     from ampstore.shelf import open as open
     from ampstore.store import Damage as Damage
@@ -45,30 +58,43 @@ if TYPE_CHECKING:
     from ampstore.transfer import import_legacy as import_legacy
 
 _HOMES = {
+    "Annealer": "anneal",
+    "Checkpoint": "anneal",
     "Codec": "codec",
+    "ConvergenceOccurred": "amp",
     "Damage": "store",
     "Data": "data",
     "Failure": "data",
     "FileDatabase": "database",
     "LegacyDatabase": "legacy",
     "Logger": "log",
+    "MessageDictionary": "parallel",
     "MetaDict": "images",
     "Report": "transfer",
     "Shelf": "shelf",
     "Stats": "store",
     "Store": "store",
+    "TrainingConvergenceError": "amp",
+    "assign_cores": "cores",
     "check_scheme": "images",
+    "detect": "cores",
+    "estimate_schedule": "anneal",
     "export_legacy": "transfer",
     "get_hash": "images",
     "hash_images": "images",
     "import_legacy": "transfer",
     "importer": "images",
+    "independent_restarts": "anneal",
     "make_filename": "images",
+    "make_sublists": "parallel",
     "new_keys": "images",
     "now": "log",
     "open": "shelf",
     "randomize_images": "images",
     "read_images": "images",
+    "replica_exchange": "anneal",
+    "setup_parallel": "parallel",
+    "start_workers": "parallel",
     "string2dict": "images",
 }
 

@@ -11,7 +11,10 @@
     │   ├── AccessError            PermissionError     the operating system refused
     │   ├── StorageError           OSError             full disk, quota, I/O error
     │   ├── BusyError              TimeoutError        another process held the store for too long
+    │   ├── UnreachableError       ConnectionError     the database server does not answer, or broke off
     │   └── ClosedError            ValueError          a handle that was closed
+    ├── LocationError              ValueError          a URL that names no store
+    ├── ExtraMissingError          ModuleNotFoundError   a part of ampstore that was not installed
     ├── KeyTypeError               TypeError           a key that is not str
     ├── InvalidKeyError            ValueError          a str that cannot be a key there
     ├── ImageError
@@ -23,8 +26,18 @@
     ├── TimerError                 KeyError            a log's timer that was never started
     ├── CalculatorError            TypeError           a calculator that cannot be used as one
     ├── ParallelError              ValueError, KeyError   a `parallel` that does not say where to work
+    ├── CoresError                 ValueError          a number of cores that is none
+    ├── AllocationError            ValueError, NotImplementedError   a batch job whose variables do not tell its cores
+    ├── AmpMissingError            ModuleNotFoundError   no Amp in this Python
     ├── WorkerError                RuntimeError        worker processes that do not start or all break
+    │   ├── LaunchError            RuntimeError        a node where no worker can be started
+    │   └── WorkerLostError        RuntimeError        a worker that is gone while a program waits for it
     ├── CalculationError           RuntimeError        some calculations failed; all other results are stored
+    ├── AnnealingError
+    │   ├── ScheduleError          ValueError          temperatures, steps or widths that make no search
+    │   ├── MoveError              TypeError           a move that gives back nothing that can be used
+    │   ├── LossError              ValueError          a loss that is no number, or none to start from
+    │   └── CheckpointError        ValueError          a checkpoint of another search, version or generator
     └── CodecError
         ├── EncodeError            TypeError, PicklingError   a value that cannot be pickled
         ├── ForbiddenGlobalError   UnpicklingError     a value that names code outside the allowed names
@@ -37,6 +50,7 @@ cross process borders unharmed.
 """
 
 import pickle
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -122,10 +136,53 @@ class BusyError(StoreError, TimeoutError):
     sentence = "another process holds the store; try again or open it with a larger timeout="
 
 
+class UnreachableError(StoreError, ConnectionError):
+    """The database server does not answer, or broke off what it was doing.
+
+    Parameters
+    ----------
+    location, detail : str
+    stored : bool or None
+        False: nothing of what was being written is stored. None: that is not known.
+    """
+
+    def __init__(self, location: str, detail: str = "", stored: bool | None = False) -> None:
+        StoreError.__init__(self, location, detail)
+        self.args = (location, detail, stored)
+        self.stored = stored
+
+    sentence = "the database server does not answer; try again when it runs"
+
+
 class ClosedError(StoreError, ValueError):
     """The handle was closed."""
 
     sentence = "invalid operation on a closed store"
+
+
+class LocationError(AmpstoreError, ValueError):
+    """A URL that cannot be understood; it is not repeated here, since it may hold a password."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"the URL of the store cannot be used: {self.reason}; "
+            "the form is postgresql+psycopg://user@host:5432/database?schema=name"
+        )
+
+
+class ExtraMissingError(AmpstoreError, ModuleNotFoundError):
+    """A part of ampstore needs packages that are not installed."""
+
+    def __init__(self, extra: str = "", what: str = "") -> None:
+        super().__init__(extra, what)
+        self.extra, self.what = extra, what
+
+    def __str__(self) -> str:
+        return f"{self.what} needs packages that are not installed: pip install 'ampstore[{self.extra}]'"
 
 
 class KeyTypeError(AmpstoreError, TypeError):
@@ -288,9 +345,9 @@ class MixedSchemesError(ImageError, ValueError):
 
     def __str__(self) -> str:
         return (
-            f"{self.where}: the keys are of hash scheme {self.noted!r}, not {self.scheme!r}; use "
-            f"scheme={self.noted!r}, or change the keys: ampstore.images.new_keys(images, old, new) "
-            "gives the new key of each"
+            f"{self.where}: there are keys of hash scheme {self.noted!r}, not {self.scheme!r}; use "
+            f"hash_images(images, scheme={self.noted!r}), or change the keys: "
+            f"`ampstore rekey {shlex.quote(self.where)} IMAGES --from {self.noted} --to {self.scheme}`"
         )
 
 
@@ -341,8 +398,109 @@ class ParallelError(AmpstoreError, ValueError, KeyError):
         return f"parallel={self.given}: {self.reason}; use for example parallel={{'cores': 4}}"
 
 
+class CoresError(AmpstoreError, ValueError):
+    """What was given for `cores` is no number of cores."""
+
+    def __init__(self, given: str = "") -> None:
+        super().__init__(given)
+        self.given = given
+
+    def __str__(self) -> str:
+        return (
+            f"cores={self.given} is no number of cores; give a positive number, a mapping of host to cores such as "
+            "{'n1': 16, 'n2': 16}, or None to take what the batch job has"
+        )
+
+
+class AllocationError(AmpstoreError, ValueError, NotImplementedError):
+    """The variables of a batch job contradict each other or do not tell its hosts and cores.
+
+    Parameters
+    ----------
+    variable : str
+        The environment variable that is at fault.
+    reason : str
+        What is wrong with it; nothing of the environment but a part of its value.
+    """
+
+    def __init__(self, variable: str = "", reason: str = "") -> None:
+        super().__init__(variable, reason)
+        self.variable, self.reason = variable, reason
+
+    def __str__(self) -> str:
+        return (
+            f"environment variable {self.variable}: {self.reason}; say where to work yourself, for example "
+            "cores={'localhost': 8} or cores={'n1': 16, 'n2': 16}"
+        )
+
+
+class AmpMissingError(AmpstoreError, ModuleNotFoundError):
+    """There is no Amp in this Python.
+
+    Parameters
+    ----------
+    interpreter : str
+        Path of this Python.
+    """
+
+    def __init__(self, interpreter: str = "") -> None:
+        super().__init__(interpreter)
+        self.interpreter = interpreter
+
+    def __str__(self) -> str:
+        return (
+            f"{self.interpreter} has no Amp (amp.utilities); install it there with `pip install amp-atomistics`, "
+            "or run the Python that has it and install ampstore there"
+        )
+
+
 class WorkerError(AmpstoreError, RuntimeError):
     """Worker processes that do not start, or an executor that broke. What was finished is stored."""
+
+
+class LaunchError(WorkerError):
+    """Nothing can be started on a node.
+
+    Parameters
+    ----------
+    host : str
+    reason : str
+    last_lines : str
+        What ssh, the node or the worker said last.
+    """
+
+    def __init__(self, host: str = "", reason: str = "", last_lines: str = "") -> None:
+        super().__init__(host, reason, last_lines)
+        self.host, self.reason, self.last_lines = host, reason, last_lines
+
+    def __str__(self) -> str:
+        return _with_lines(f"no workers on {self.host}: {self.reason}", self.last_lines)
+
+
+class WorkerLostError(WorkerError):
+    """A worker is gone that a program of Amp waits for; Amp cannot give its work to another.
+
+    Parameters
+    ----------
+    worker : int
+        Its number.
+    host : str
+    reason : str
+    last_lines : str
+        What it printed last.
+    """
+
+    def __init__(self, worker: int = 0, host: str = "", reason: str = "", last_lines: str = "") -> None:
+        super().__init__(worker, host, reason, last_lines)
+        self.worker, self.host, self.reason, self.last_lines = worker, host, reason, last_lines
+
+    def __str__(self) -> str:
+        text = f"worker {self.worker} on {self.host} is lost: {self.reason}; run the program again"
+        return _with_lines(text, self.last_lines)
+
+
+def _with_lines(text: str, last_lines: str) -> str:
+    return f"{text}; its last lines:\n{last_lines}" if last_lines.strip() else text
 
 
 class CalculationError(AmpstoreError, RuntimeError):
@@ -372,3 +530,59 @@ class CalculationError(AmpstoreError, RuntimeError):
 
 
 _LISTED = 10
+
+
+class AnnealingError(AmpstoreError):
+    """A search by simulated annealing cannot be done as asked."""
+
+
+class ScheduleError(AnnealingError, ValueError):
+    """Temperatures, numbers of steps, widths of moves and the like that make no search."""
+
+    def __init__(self, name: str = "", value: object = None, wanted: str = "") -> None:
+        super().__init__(name, value, wanted)
+        self.name, self.value, self.wanted = name, value, wanted
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r} cannot be used for a search: {self.wanted}"
+
+
+class MoveError(AnnealingError, TypeError):
+    """A move gave back something that says neither where it went nor what that changed."""
+
+    def __init__(self, kind: str = "", returned: str = "NoneType", step: int = 0) -> None:
+        super().__init__(kind, returned, step)
+        self.kind, self.returned, self.step = kind, returned, step
+
+    def __str__(self) -> str:
+        return (
+            f"the move {self.kind} returned {self.returned} at step {self.step}; a function returns the new state, an "
+            "object with a method `undo` the change of the loss, or ampstore.anneal.EVALUATE if it does not know it"
+        )
+
+
+class LossError(AnnealingError, ValueError):
+    """A loss that is not a number, or a search that would begin where the loss is not finite."""
+
+    def __init__(self, found: object = None, step: int = 0) -> None:
+        super().__init__(found, step)
+        self.found, self.step = found, step
+
+    def __str__(self) -> str:
+        if self.step:
+            return f"the loss at step {self.step} is {self.found!r}; it must be one number, as float() takes it"
+        return f"the loss of the initial state is {self.found!r}; start from a state whose loss is a finite number"
+
+
+class CheckpointError(AnnealingError, ValueError):
+    """A checkpoint that this search cannot go on from. It was not touched."""
+
+    def __init__(self, name: str = "", reason: str = "") -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return (
+            f"the checkpoint {self.name!r} cannot be resumed: {self.reason}; use the search that wrote it, "
+            "another name, or resume=False to start anew"
+        )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ampstore.errors import CalculatorError, ParallelError, WorkerError
-from ampstore.parallel import Failure, read_plan, run
+from ampstore.parallel import Failure, local, read_plan, run
 from ampstore.parallel import executor as executor_module
 from ampstore.parallel.channel import Channel, receive_frame, send_frame
 from ampstore.parallel.plan import usable_cores
@@ -259,6 +259,22 @@ def test_killing_workers_one_after_another_loses_nothing():
     assert len(killed) == 9
     assert {**work.results, **work.failures}.keys() == {f"k{n}" for n in range(600)}
     assert not work.failures
+
+
+def test_a_worker_that_is_stopped_is_replaced(monkeypatch):
+    """One that gets SIGSTOP alone would otherwise hold its jobs for ever."""
+    monkeypatch.setattr(local, "STOPPED", 0.5)
+    work, stopped = List(jobs(100)), []
+
+    def stop():
+        if len(work.results) == 30:
+            stopped.append(children()[0])
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    work.on_result = stop
+    run(slow_square, work, read_plan({"cores": {"localhost": 2}}))
+    assert stopped
+    assert work.results == {f"k{n}": n**2 for n in range(100)}
 
 
 def test_a_calculator_that_cannot_be_pickled_is_refused_before_work_starts():

@@ -724,7 +724,7 @@ def test_stats_and_info_tell_sizes_and_origin(store):
     assert stats.entries == 2
     assert stats.size > stats.stored > 0
     assert sum(stats.codecs.values()) == 2
-    assert store.info()["format"] == "0001"
+    assert store.info()["format"] == "0002"
     assert "ampstore" in store.info()["created_by"]
 
 

@@ -5,6 +5,8 @@
     moving     migrate, export, archive, backup, upgrade
     looking    info, ls, get, verify
     changing   put, rm
+    annealing  anneal-report
+    cluster    cores
 
 Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, also a
 path that is no store; 3 the store cannot be used now (busy, no permission, disk).
@@ -15,7 +17,7 @@ from typing import Any
 
 import click
 
-from ampstore.cli import changing, looking, moving
+from ampstore.cli import annealing, changing, cluster, looking, moving
 from ampstore.errors import (
     AccessError,
     AmpstoreError,
@@ -68,5 +70,5 @@ def main(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(message)s")
 
 
-for command in (*moving.COMMANDS, *looking.COMMANDS, *changing.COMMANDS):
+for command in (*moving.COMMANDS, *looking.COMMANDS, *changing.COMMANDS, *annealing.COMMANDS, *cluster.COMMANDS):
     main.add_command(command)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ampstore.errors import CalculatorError, WorkerError
 from ampstore.parallel.channel import Channel
@@ -29,6 +29,9 @@ DEATHS = 2
 
 STILLBORN = 3
 """Workers in a row that may die before they are ready."""
+
+STOPPED = 30.0
+"""Seconds that a worker may be stopped (SIGSTOP, a debugger) while the master is not."""
 
 LOOK = 0.25  # seconds between looks at processes whose sockets are silent
 PATIENCE = 2.0  # seconds for workers to end by themselves
@@ -54,7 +57,38 @@ def run_in_processes(function: Function, work: Work, width: int) -> None:
     WorkerError
         If workers die before they begin.
     """
-    pool = _Pool(function, work, width)
+    setup = dumps((pickled(function), main_of_this_process(), False))
+    _run(_Pool(kind_of(function), setup, work, width))
+
+
+def run_for_another(kind: str, setup: bytes, work: Work, pace: Pace, wake: int) -> None:
+    """Do work that came from another machine: its images are pickled, and results stay so.
+
+    Parameters
+    ----------
+    kind : str
+        What the function is called.
+    setup : bytes
+        For the workers.
+    work : Work
+    pace : Pace
+        Its width says how many processes; it learns how long a job takes.
+    wake : int
+        Descriptor that is readable when `work.tick()` has something to take.
+
+    Raises
+    ------
+    CalculatorError, WorkerError
+        As `run_in_processes`.
+    """
+    pool = _Pool(kind, setup, work, pace.width)
+    pool.pace = pace
+    pool.pack = lambda image: image  # type: ignore[assignment, return-value]
+    pool.selector.register(wake, selectors.EVENT_READ)
+    _run(pool)
+
+
+def _run(pool: "_Pool") -> None:
     try:
         pool.run()
     except BaseException:
@@ -78,6 +112,7 @@ class _Worker:
         self.channel.send(setup)
         self.ready = False
         self.jobs: list[str] = []  # keys, the one that it is at first
+        self.stopped = 0.0  # since when, if it is
 
     def close(self) -> None:
         self.channel.close()
@@ -111,15 +146,24 @@ def _start(descriptor: int) -> "subprocess.Popen[bytes]":
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _is_stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:  # it has ended, or this is no Linux
+        return False
+
+
 class _Pool:
     """The master of some workers."""
 
-    def __init__(self, function: Function, work: Work, width: int) -> None:
+    def __init__(self, kind: str, setup: bytes, work: Work, width: int) -> None:
         self.work = work
         self.width = width
         self.pace = Pace(width)
-        self.kind = kind_of(function)
-        self.setup = dumps((pickled(function), main_of_this_process()))
+        self.kind = kind
+        self.setup = setup
+        self.pack: Callable[[object], bytes] = dumps
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         self.deaths: Counter[str] = Counter()
@@ -133,6 +177,8 @@ class _Pool:
                 self._hand_out(worker)
             wait = min(self.work.tick(), LOOK)
             for key, events in self.selector.select(wait):
+                if key.data is None:  # there is something for `work.tick()`
+                    continue
                 if events & selectors.EVENT_WRITE:
                     key.data.channel.flush()
                 if events & selectors.EVENT_READ:
@@ -169,7 +215,7 @@ class _Pool:
     def _packed(self, most: int) -> Iterator[tuple[str, bytes]]:
         for key, image in self.work.take(most):
             try:
-                yield key, dumps(image)
+                yield key, self.pack(image)
             except Exception as err:  # noqa: BLE001 - an image that cannot travel is its own failure
                 self.work.failure(Failure.of(key, err))
 
@@ -209,6 +255,13 @@ class _Pool:
             return
         self.looked = now
         for worker in list(self.workers):
+            if _is_stopped(worker.process.pid):
+                worker.stopped = worker.stopped or now
+                if now - worker.stopped > STOPPED:
+                    log.warning("a worker has been stopped for %.0f s and is killed", now - worker.stopped)
+                    worker.process.kill()
+            else:
+                worker.stopped = 0.0
             if worker.process.poll() is not None and self._receive(worker):
                 self._bury(worker)
 
@@ -220,7 +273,7 @@ class _Pool:
         if not worker.ready:
             self.stillborn += 1
             if self.stillborn >= STILLBORN:
-                raise WorkerError(f"{self.stillborn} workers died before they began, the last one by {worker.end()}")
+                self._do_with_fewer(worker)
             return
         log.warning("a worker died by %s; %d jobs go to others", worker.end(), len(worker.jobs))
         if worker.jobs:
@@ -232,6 +285,14 @@ class _Pool:
             else:
                 cause = f"poisonous: {DEATHS} workers died at it, the last one by {worker.end()}"
                 self.work.failure(Failure(at, cause, ""))
+
+    def _do_with_fewer(self, dead: _Worker) -> None:
+        """Go on with the workers that there are, if new ones do not live."""
+        self.width = sum(worker.ready for worker in self.workers)
+        if not self.width:
+            raise WorkerError(f"{self.stillborn} workers died before they began, the last one by {dead.end()}")
+        log.warning("new workers die before they begin, by %s; %d go on alone", dead.end(), self.width)
+        self.stillborn = 0
 
     def close(self) -> None:
         """Let idle workers end."""

@@ -1,16 +1,18 @@
 """What runs in a worker process: take chunks of jobs, send every result as soon as it is there.
 
-    master  -> worker   setup: function, main script          -> "ready" or "unusable", reason
+    master  -> worker   setup: function, main script, safe    -> "ready" or "unusable", reason
     master  -> worker   chunk: [(key, image), ...]            -> "result", key, value, seconds   (each at once)
                                                               -> "failure", Failure, seconds
     master  -> worker   ""                                    the worker ends
 
 A worker is a fresh interpreter (nothing is forked) that imports the main script only if the
 calculator or an image is defined there. It ends when the master does, also while it calculates: a
-thread reads the socket. Ctrl-C and SIGTERM reach the whole group of processes; workers leave the
+thread reads the socket. `safe` results are for another machine: they are pickled by themselves, under the
+rule by which they will be read there. Ctrl-C and SIGTERM reach the whole group of processes; workers leave the
 answer to the master.
 """
 
+import functools
 import os
 import queue
 import runpy
@@ -21,11 +23,14 @@ import threading
 import time
 import types
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampstore.errors import CalculatorError
 from ampstore.parallel.channel import receive_frame, send_frame
 from ampstore.parallel.work import Failure, Function
+
+if TYPE_CHECKING:
+    from ampstore.codec import Rule
 
 MASTER_IS_GONE = 3
 
@@ -65,7 +70,7 @@ def _read(end: socket.socket, frames: "queue.SimpleQueue[bytes]") -> None:
 
 
 def _work(end: socket.socket, frames: "queue.SimpleQueue[bytes]") -> None:
-    pickled, origin = loads(frames.get())
+    pickled, origin, safe = loads(frames.get())
     try:
         if b"__main__" in pickled:
             import_main(*origin)
@@ -82,7 +87,7 @@ def _work(end: socket.socket, frames: "queue.SimpleQueue[bytes]") -> None:
                     import_main(*origin)
                 value = function(loads(image), key)
                 seconds = time.perf_counter() - start
-                message = dumps(("result", key, value, seconds))
+                message = dumps(("result", key, safe_rule().dumps(value) if safe else value, seconds))
             except BaseException as err:  # noqa: BLE001 - SystemExit of one image is its failure too
                 message = dumps(("failure", Failure.of(key, err), time.perf_counter() - start))
             send_frame(end, message)
@@ -96,6 +101,14 @@ def dumps(value: object) -> bytes:
 def loads(data: bytes) -> Any:
     """Value of a pickle from the other end of a socket pair, which is a process of this program."""
     return ForkingPickler.loads(data)
+
+
+@functools.cache
+def safe_rule() -> "Rule":
+    """What results may name that come from other machines: values as a store keeps them, or their blobs."""
+    from ampstore.codec import Rule
+
+    return Rule(["ampstore.codec.Blob"])
 
 
 def pickled(function: Function) -> bytes:
