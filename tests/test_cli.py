@@ -16,7 +16,22 @@ from ampstore.cli import main
 from ampstore.errors import BusyError
 from ampstore.legacy import LegacyDatabase, maintenance_lock
 
-COMMANDS = ["anneal-report", "archive", "backup", "cores", "export", "get", "info", "ls", "migrate", "put", "rekey", "rm", "upgrade", "verify"]
+COMMANDS = [
+    "anneal-report",
+    "archive",
+    "backup",
+    "cores",
+    "export",
+    "get",
+    "info",
+    "ls",
+    "migrate",
+    "put",
+    "rekey",
+    "rm",
+    "upgrade",
+    "verify",
+]
 
 
 def run(*arguments, **options):
