@@ -87,6 +87,12 @@ def test_two_nodes_share_the_work(cluster):
     assert not work.failures
 
 
+def test_many_small_jobs_do_not_wait_for_each_other(cluster):
+    """A host has the next jobs before it has done the last; one way there and back for each would take minutes."""
+    work = on_nodes(cluster, square, List(jobs(6000)))
+    assert len(work.results) == 6000
+
+
 def test_failures_and_poison_are_those_of_their_image(cluster):
     """What an image raises, what cannot travel, and what kills its worker; all others are done."""
     work = on_nodes(cluster, unlucky, List(jobs(30)))

@@ -1,16 +1,15 @@
 """An agent: works for a master on another node, with processes of its own node.
 
     master  -> agent    setup: function, main script, path, directory, cores   -> "hello" before, "unusable" after
-    master  -> agent    jobs: key, image, key, image ...                       -> result, key, value, pace (each at once)
+    master  -> agent    jobs: key, image, key, image ...                       -> result, key, value, pace (at once)
                                                                                -> failure, key, cause, traceback
-    master  -> agent    end                                                    -> "bye"
     agent   -> master   "beat" every two seconds
 
 Images and results stay pickled on their way through. The agent itself calculates nothing: a calculator in
 C that lets no other thread run must not keep it from saying that it is alive. A process of the node that
 dies is replaced, and its jobs are given to others, just as on the master's machine (`local`).
 
-It ends when its stdin does, and its processes with it.
+Nobody tells it to end: it does when its stdin does, and its processes with it.
 """
 
 import contextlib
@@ -48,8 +47,6 @@ def main(stdin: TextIO) -> None:
         run_for_another(kind, setup, relay, relay.pace, client.fileno())
     except (CalculatorError, WorkerError) as err:
         client.send(b"unusable", type(err).__name__.encode(), _reason(err).encode())
-    else:
-        client.send(b"bye")
     client.close()
 
 
@@ -76,7 +73,6 @@ class Relay:
         self._client = client
         self._jobs: deque[str] = deque()
         self._images: dict[str, bytes] = {}
-        self._ended = False
         self._beat = time.monotonic()
 
     def setup(self) -> tuple[str, bytes]:
@@ -94,8 +90,8 @@ class Relay:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the master has no more."""
-        return self._ended and not self._jobs
+        """Never: the master may have more at any time."""
+        return False
 
     @property
     def remaining(self) -> int:
@@ -139,10 +135,7 @@ class Relay:
         return 0.0 if come else max(0.001, self._beat + BEAT - now)
 
     def _take(self, messages: Sequence[Sequence[bytes]]) -> None:
-        for subject, *parts in messages:
-            if subject == b"end":
-                self._ended = True
-            else:
-                keys = [key.decode() for key in parts[::2]]
-                self._images.update(zip(keys, parts[1::2], strict=True))
-                self._jobs.extend(keys)
+        for _, *parts in messages:
+            keys = [key.decode() for key in parts[::2]]
+            self._images.update(zip(keys, parts[1::2], strict=True))
+            self._jobs.extend(keys)

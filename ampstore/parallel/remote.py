@@ -42,7 +42,7 @@ AHEAD = 0.2  # seconds of work that a host has in store: long beside the way the
 LOOK = 0.25
 PATIENCE = 5.0
 
-_PARTS = {b"beat": 0, b"bye": 0, b"hello": 1, b"unusable": 2, b"result": 3, b"failure": 3}
+_PARTS = {b"beat": 0, b"hello": 1, b"unusable": 2, b"result": 3, b"failure": 3}
 """Parts of each message besides its subject."""
 
 
