@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import tarfile
@@ -16,6 +17,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path(os.environ.get("AMPSTORE_CORPUS", ROOT.parent / "shared" / "legacy"))
 """Databases that real Amp wrote, with a manifest of their contents."""
+
+
+def pytest_configure():
+    """Ctrl-C as in a terminal: a run that a script starts in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

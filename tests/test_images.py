@@ -131,6 +131,23 @@ def test_both_ways_of_formatting_give_every_key(vectors, monkeypatch, few):
             assert get_hash(atoms, scheme) == keys[scheme], name
 
 
+@pytest.mark.parametrize("atoms", [4, 40, 1500])
+def test_arrays_of_other_types_give_the_same_keys(atoms):
+    """Keys are those of the numbers, however an array holds them."""
+    positions = np.random.default_rng(atoms).normal(size=(atoms, 3)).astype("f4")
+    plain = Atoms([29] * atoms, positions.astype(float), cell=[5, 6, 7])
+    other = plain.copy()
+    other.arrays["numbers"] = plain.numbers.astype("u1")
+    other.arrays["positions"] = positions
+    strided = plain.copy()
+    strided.arrays["numbers"] = np.repeat(plain.numbers, 2)[::2]
+    strided.arrays["positions"] = np.asfortranarray(plain.positions)
+    for scheme in SCHEMES:
+        key = get_hash(plain, scheme)
+        assert [get_hash(other, scheme), get_hash(strided, scheme)] == [key, key]
+        assert get_hashes([other, plain, strided], scheme) == [key] * 3
+
+
 def test_keys_are_right_without_extended_precision(vectors, monkeypatch):
     """Machines whose long double has 53 bits format one by one."""
     monkeypatch.setattr(digits, "EXACT", False)
