@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import copyreg
 import datetime
 import decimal
 import fractions
@@ -277,6 +278,14 @@ def test_exceptions_are_values():
         assert repr(found) == repr(error)
         assert found.__dict__ == error.__dict__
         assert str(found) == str(error)
+
+
+def test_exceptions_are_values_whatever_other_packages_register(monkeypatch):
+    """As tblib does for Dask: what a store holds must not depend on what else was imported."""
+    monkeypatch.setitem(copyreg.dispatch_table, ValueError, lambda error: (print, (str(error),)))
+    found = through(ValueError("a", 1))
+    assert type(found) is ValueError
+    assert found.args == ("a", 1)
 
 
 def test_default_dictionaries_keep_their_factory():

@@ -228,6 +228,9 @@ class _Writer(pickle.Pickler):
             self._builders.add(cls)
             if cls is defaultdict and isinstance(value.default_factory, type):  # type: ignore[attr-defined]
                 self._builders.add(value.default_factory)  # type: ignore[attr-defined]
+            if isinstance(value, BaseException):
+                # tblib, which Dask brings, registers reducers of its own for all of them, tracebacks included.
+                return value.__reduce_ex__(self.protocol)
         return NotImplemented
 
     def _check_builder(self, cls: type) -> None:
