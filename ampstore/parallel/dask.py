@@ -87,7 +87,7 @@ def _connected(cluster: object) -> Iterator[Any]:
         )
     try:
         client = Client(cluster, timeout=CONNECT, set_as_default=False)
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, AssertionError) as err:  # the last: a busy machine, and its own thread did not start
         raise WorkerError(f"there is no Dask scheduler at {cluster!r}: {_line(err)}") from err
     try:
         yield client
