@@ -11,10 +11,7 @@
     │   ├── AccessError            PermissionError     the operating system refused
     │   ├── StorageError           OSError             full disk, quota, I/O error
     │   ├── BusyError              TimeoutError        another process held the store for too long
-    │   ├── UnreachableError       ConnectionError     the database server does not answer, or broke off
     │   └── ClosedError            ValueError          a handle that was closed
-    ├── LocationError              ValueError          a URL that names no store
-    ├── ExtraMissingError          ModuleNotFoundError   a part of ampstore that was not installed
     ├── KeyTypeError               TypeError           a key that is not str
     ├── InvalidKeyError            ValueError          a str that cannot be a key there
     ├── ImageError
@@ -136,53 +133,10 @@ class BusyError(StoreError, TimeoutError):
     sentence = "another process holds the store; try again or open it with a larger timeout="
 
 
-class UnreachableError(StoreError, ConnectionError):
-    """The database server does not answer, or broke off what it was doing.
-
-    Parameters
-    ----------
-    location, detail : str
-    stored : bool or None
-        False: nothing of what was being written is stored. None: that is not known.
-    """
-
-    def __init__(self, location: str, detail: str = "", stored: bool | None = False) -> None:
-        StoreError.__init__(self, location, detail)
-        self.args = (location, detail, stored)
-        self.stored = stored
-
-    sentence = "the database server does not answer; try again when it runs"
-
-
 class ClosedError(StoreError, ValueError):
     """The handle was closed."""
 
     sentence = "invalid operation on a closed store"
-
-
-class LocationError(AmpstoreError, ValueError):
-    """A URL that cannot be understood; it is not repeated here, since it may hold a password."""
-
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"the URL of the store cannot be used: {self.reason}; "
-            "the form is postgresql+psycopg://user@host:5432/database?schema=name"
-        )
-
-
-class ExtraMissingError(AmpstoreError, ModuleNotFoundError):
-    """A part of ampstore needs packages that are not installed."""
-
-    def __init__(self, extra: str = "", what: str = "") -> None:
-        super().__init__(extra, what)
-        self.extra, self.what = extra, what
-
-    def __str__(self) -> str:
-        return f"{self.what} needs packages that are not installed: pip install 'ampstore[{self.extra}]'"
 
 
 class KeyTypeError(AmpstoreError, TypeError):
