@@ -1,6 +1,9 @@
 """All SQL of ampstore. A backend moves rows; it does not know what a value is.
 
-sqlite        rows of one file: reading, writing, transactions, checkpoints
+sqlite        one file as a backend: the rows, and care for the file
+reading       asking for rows
+writing       changing rows; transactions
+wal           checkpoints
 connections   one for every thread of every process; read-only ones that write nothing
 core          the SQL, written once, with SQLAlchemy
 compiled      the text that comes of it
@@ -9,6 +12,7 @@ failures      SQLite's errors turned into ours
 """
 
 from ampstore.backend.connections import Durability
-from ampstore.backend.sqlite import Row, SQLite
+from ampstore.backend.sqlite import SQLite
+from ampstore.backend.writing import Row
 
 __all__ = ["Durability", "Row", "SQLite"]

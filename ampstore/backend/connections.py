@@ -8,23 +8,24 @@ database. While there is no WAL, nobody writes, and the file is read as immutabl
 if its stamp was not the same before and after. Beside a writer SQLite's own locks do the work.
 """
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import quote
 
-from ampstore.backend.failures import translated
+from ampstore.backend.failures import translate
 from ampstore.errors import BusyError, ClosedError, MissingStoreError
 
 Durability = Literal["normal", "full"]
 Result = TypeVar("Result")
 
-# wal_autocheckpoint: see ampstore.backend.sqlite. The last two keep a hostile file from running
+# wal_autocheckpoint: see ampstore.backend.wal. The last two keep a hostile file from running
 # functions in its schema and from misleading the page parser.
 _PRAGMAS = """
 PRAGMA synchronous={synchronous};
@@ -84,7 +85,7 @@ class Connections:
         """A new connection for this thread; those of threads that ended are closed."""
         if self.closed:
             raise ClosedError(str(self.path))
-        with translated(self.path, self.timeout):
+        with self.translated():
             connection = self._open()
         with self._lock:
             for thread in [thread for thread in self._made if not thread.is_alive()]:
@@ -114,6 +115,20 @@ class Connections:
             connection.close()
             raise
         return connection
+
+    def translate(self, err: sqlite3.Error) -> Exception:
+        """Our error for one of SQLite's."""
+        if isinstance(err, sqlite3.ProgrammingError) and self.closed:
+            return ClosedError(str(self.path))
+        return translate(err, self.path, self.timeout)
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """SQLite's errors from the block come out as ours."""
+        try:
+            yield
+        except sqlite3.Error as err:
+            raise self.translate(err) from err
 
     def number(self) -> int:
         """How many connections are open."""

@@ -1,8 +1,6 @@
 """SQLite's errors turned into ours; the only place that knows SQLite's codes."""
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 from ampstore.errors import (
@@ -50,15 +48,6 @@ _CANNOT_OPEN = (
     "cannot be opened; this user needs permission to read the file, and to write to it and its directory unless it "
     "is opened with 'r' (after a crash a writer must open it once); or too many files are open"
 )
-
-
-@contextlib.contextmanager
-def translated(path: Path, timeout: float) -> Iterator[None]:
-    """SQLite's errors from the block come out as ours."""
-    try:
-        yield
-    except sqlite3.Error as err:
-        raise translate(err, path, timeout) from err
 
 
 def is_bad_text(err: sqlite3.Error) -> bool:

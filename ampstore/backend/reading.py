@@ -1,0 +1,194 @@
+"""Reading the rows of one SQLite file.
+
+No read lasts longer than one chunk of rows, so nothing of ours keeps the WAL from being emptied.
+Damaged text is read too: one row whose text is no UTF-8 must not hide the others.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ampstore.backend.compiled import SQLITE
+from ampstore.backend.connections import Connections, Durability
+from ampstore.backend.failures import LARGEST, is_bad_text
+from ampstore.backend.statements import GROUP_SIZES, Statements
+from ampstore.errors import StoreError
+
+CHUNK_ROWS = 1000
+CHUNK_BYTES = 8 << 20
+
+
+class Reader:
+    """What can be asked of the rows of one file; parameters and attributes are those of `SQLite`."""
+
+    def __init__(self, path: Path, *, readonly: bool, timeout: float, durability: Durability) -> None:
+        self.path = path
+        self.readonly = readonly
+        self.timeout = timeout
+        self.largest = LARGEST
+        self.sql = Statements(**SQLITE)
+        self._connections = Connections(path, readonly=readonly, timeout=timeout, durability=durability)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._connections.closed
+
+    def connection(self) -> sqlite3.Connection:
+        """The DBAPI connection of this thread."""
+        return self._connections.get()
+
+    def close(self) -> None:
+        """Close the connections of all threads. Closing twice is fine."""
+        self._connections.close()
+
+    def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        try:
+            if self.readonly:
+                return self._connections.read(lambda: self.connection().execute(sql, parameters).fetchall())
+            connections = self._connections
+            return (connections.local.connection or connections.connect()).execute(sql, parameters).fetchall()
+        except sqlite3.Error as err:
+            if self._may_decode(err):
+                with self._any_text():
+                    return self._read(sql, parameters)
+            raise self._connections.translate(err) from err
+
+    def _read_some(self, sql: str, parameters: Sequence[object], rows: int, size: int) -> list[tuple[object, ...]]:
+        """First rows of a result, at most `rows`, and at most `size` bytes of payload (the last column)."""
+
+        def read() -> list[tuple[object, ...]]:
+            found: list[tuple[object, ...]] = []
+            room = size
+            with contextlib.closing(self.connection().execute(sql, parameters)) as cursor:
+                for row in cursor:
+                    found.append(row)
+                    room -= len(row[-1]) if isinstance(row[-1], bytes) else 0
+                    if len(found) >= rows or room <= 0:
+                        break
+            return found
+
+        try:
+            return self._connections.read(read) if self.readonly else read()
+        except sqlite3.Error as err:
+            if self._may_decode(err):
+                with self._any_text():
+                    return self._read_some(sql, parameters, rows, size)
+            raise self._connections.translate(err) from err
+
+    def _may_decode(self, err: sqlite3.Error) -> bool:
+        return is_bad_text(err) and self.connection().text_factory is str
+
+    @contextlib.contextmanager
+    def _any_text(self) -> Iterator[None]:
+        """Read damaged text too: one row whose text is no UTF-8 must not hide the others."""
+        connection = self.connection()
+        connection.text_factory = _decode_anything
+        try:
+            yield
+        finally:
+            connection.text_factory = str
+
+    def fetch(self, key: str) -> tuple[str, int, bytes, bytes] | None:
+        """codec, size, checksum and payload of an entry."""
+        connection = self._connections.local.connection
+        if connection is not None and not self.readonly:  # the hot path; whatever goes wrong is named below
+            try:
+                return connection.execute(self.sql.fetch, (key,)).fetchone()  # type: ignore[no-any-return]
+            except sqlite3.Error:
+                pass
+        rows = self._read(self.sql.fetch, (key,))
+        return rows[0] if rows else None  # type: ignore[return-value]
+
+    def head(self, key: str) -> tuple[bytes, float] | None:
+        """Checksum and time of writing of an entry, without its payload."""
+        rows = self._read(self.sql.head, (key,))
+        return rows[0] if rows else None  # type: ignore[return-value]
+
+    def contains(self, key: str) -> bool:
+        """Whether there is an entry, without its payload."""
+        return bool(self._read(self.sql.contains, (key,)))
+
+    def count(self) -> int:
+        """Number of entries."""
+        return self._read(self.sql.number)[0][0]  # type: ignore[return-value]
+
+    def last_id(self) -> int:
+        """Largest id in use, 0 in an empty store."""
+        return self._read(self.sql.last_id)[0][0] or 0  # type: ignore[return-value]
+
+    def keys(self, after: int, last: int) -> list[tuple[int, str]]:
+        """Some of the ids and keys with after < id <= last, in order of insertion; [] at the end."""
+        return self._read_some(self.sql.keys, (after, last), CHUNK_ROWS, CHUNK_BYTES)  # type: ignore[return-value]
+
+    def rows(self, after: int, last: int) -> list[tuple[int, str, str, int, bytes, bytes]]:
+        """Some of the whole rows with after < id <= last, in order of insertion; [] at the end."""
+        return self._read_some(self.sql.rows, (after, last), CHUNK_ROWS, CHUNK_BYTES)  # type: ignore[return-value]
+
+    def scan(self) -> Iterator[tuple[int, str, str, int, bytes, bytes]]:
+        """All rows that are there now, in order of insertion, in constant memory."""
+        last, after = self.last_id(), 0
+        while chunk := self.rows(after, last):
+            after = chunk[-1][0]
+            yield from chunk
+
+    def fetch_many(self, keys: Sequence[str]) -> Iterator[tuple[str, str, int, bytes, bytes]]:
+        """key, codec, size, checksum and payload of those keys that are there, in any order."""
+        return self._by_group(self.sql.fetch_groups, keys)  # type: ignore[return-value]
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that are there."""
+        return {row[0] for row in self._by_group(self.sql.known_groups, keys)}  # type: ignore[misc]
+
+    def _by_group(self, statements: dict[int, str], keys: Sequence[str]) -> Iterator[tuple[object, ...]]:
+        small, large = GROUP_SIZES
+        for start in range(0, len(keys), large):
+            group = keys[start : start + large]
+            size = small if len(group) <= small else large
+            yield from self._read(statements[size], [*group, *[None] * (size - len(group))])
+
+    def listing(self, prefix: str) -> Iterator[tuple[str, str, int, int, str, float]]:
+        """key, kind, size, stored size, codec and time of writing, by key, from `prefix` on."""
+        start, skip = prefix, False
+        while rows := self._read_some(self.sql.listing, (start,), CHUNK_ROWS, CHUNK_BYTES):
+            yield from rows[1:] if skip else rows  # type: ignore[misc]
+            if len(rows) < CHUNK_ROWS:
+                return
+            start, skip = rows[-1][0], True  # type: ignore[assignment]
+
+    def kinds(self) -> list[tuple[str, int, int, int]]:
+        """codec, entries, bytes of streams and bytes stored, for every codec in use."""
+        return self._read(self.sql.kinds)  # type: ignore[return-value]
+
+    def info(self) -> dict[str, str]:
+        """Facts about the store."""
+        return dict(self._read(self.sql.info_all))  # type: ignore[arg-type]
+
+    def info_get(self, name: str) -> str | None:
+        """One fact about the store."""
+        rows = self._read(self.sql.info_get, (name,))
+        return rows[0][0] if rows else None  # type: ignore[return-value]
+
+    def claims(self, keys: Sequence[str]) -> list[tuple[str, str, int, float, float]]:
+        """key, owner, token, time of expiry and seconds left, for those of the keys that are claimed."""
+        return list(self._by_group(self.sql.claims_groups, keys))  # type: ignore[arg-type]
+
+    def claims_of(self, owner: str) -> dict[str, int]:
+        """Token by key of the claims of an owner."""
+        return dict(self._read(self.sql.claims_owned, (owner,)))  # type: ignore[arg-type]
+
+    def revision(self) -> str | None:
+        """Revision of the schema, None if this is a database of somebody else."""
+        try:
+            rows = self._read(self.sql.revision)
+        except StoreError as err:
+            cause = err.__cause__
+            if isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                return None  # no such table
+            raise
+        return str(rows[0][0]) if rows else None
+
+
+def _decode_anything(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")

@@ -1,0 +1,103 @@
+"""The WAL of one SQLite file: checkpoints when it passes a bound, and nothing that SQLite does by itself.
+
+`wal_autocheckpoint` is 0 on every connection. SQLite 3.7.0 to 3.51.2 can lose committed
+transactions when a PASSIVE checkpoint runs beside a commit that resets the WAL (fixed in 3.51.3,
+3.50.7, 3.44.6). Checkpoints here are FULL or TRUNCATE, which hold the write lock, once the WAL
+passes `WAL_BOUND`. FULL lets the next writer start the WAL again from its beginning: emptying the
+file every time (TRUNCATE) makes each commit 1.4 times as expensive, since the file system has to
+allocate the space again.
+"""
+
+import contextlib
+import os
+import sqlite3
+from typing import Literal
+
+from ampstore.backend.connections import Connections
+from ampstore.durable import sync
+from ampstore.errors import BusyError, StorageError
+
+WAL_BOUND = 4 << 20
+"""Bytes of WAL after which a checkpoint empties it: some 6 ms for the writer that does it."""
+
+TRUNCATED_ABOVE = 4 * WAL_BOUND
+"""Bytes of a WAL file (that a reader held back, or one large transaction made) that is cut off again."""
+
+UNCHECKED = 256 << 10
+"""Bytes written by one connection between two looks at the size of the WAL."""
+
+ROW_OVERHEAD = 12 << 10  # a commit of one row appends about three pages to the WAL besides its payload
+
+
+class Wal:
+    """Keeps the WAL of one file bounded.
+
+    Parameters
+    ----------
+    connections : Connections
+        Those of the file.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def wrote(self, size: int) -> None:
+        """Count a write of this thread; empty the WAL if it may have passed its bound and no transaction is open."""
+        local = self._connections.local
+        local.unchecked += size + ROW_OVERHEAD
+        if local.unchecked > UNCHECKED and not local.depth:
+            self.bound()
+
+    def bound(self) -> None:
+        """Empty the WAL if it may have passed its bound.
+
+        Its file keeps its size while it is written again from the beginning. So the size tells only
+        while it grows; afterwards every connection counts what it has written itself.
+        """
+        local = self._connections.local
+        local.written, local.unchecked = local.written + local.unchecked, 0
+        try:
+            size = os.stat(self._connections.wal).st_size
+        except FileNotFoundError:
+            return
+        if size <= WAL_BOUND or (size <= local.known and local.written < WAL_BOUND):
+            return
+        # Wait for other writers, but hardly for readers: what they hold back is done next time.
+        large = size > TRUNCATED_ABOVE
+        done = self.checkpoint(1.0 if large else 0.05, "TRUNCATE" if large else "FULL")
+        local.written = 0
+        local.known = size if done else size + WAL_BOUND // 2
+
+    def checkpoint(self, wait: float = 1.0, mode: Literal["FULL", "TRUNCATE"] = "TRUNCATE") -> bool:
+        """Move the WAL into the main file; False if a reader held part of it back.
+
+        Parameters
+        ----------
+        wait : float
+            Longest wait for other connections, seconds.
+        mode : {"FULL", "TRUNCATE"}
+            The second empties the file of the WAL too.
+        """
+        connection = self._connections.get()
+        try:
+            connection.execute(f"PRAGMA busy_timeout={int(1000 * wait)}")
+            return connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0] == 0  # type: ignore[no-any-return]
+        except sqlite3.Error as err:
+            failure = self._connections.translate(err)
+            if isinstance(failure, BusyError):
+                return False
+            raise failure from err
+        finally:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile by another thread
+                connection.execute(f"PRAGMA busy_timeout={int(1000 * self._connections.timeout)}")
+
+    def sync(self) -> None:
+        """Put every commit so far on the disk: by a checkpoint, or by syncing the WAL beside readers."""
+        if self._connections.local.depth or not self.checkpoint(0.05):
+            for name in (self._connections.wal, os.path.dirname(self._connections.wal)):
+                try:
+                    sync(name)
+                except FileNotFoundError:
+                    pass
+                except OSError as err:
+                    raise StorageError(name, f"fsync failed: {err.strerror}") from err
