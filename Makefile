@@ -1,12 +1,13 @@
 # make demo    set up and show a real Amp database migrated and read back
 # make test    set up and run the tests
+# make faults  the long fault suite: hours; renews the table in docs/reliability.md
 # make amp     make the environments with real Amp that tests/test_real_amp.py runs in
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test amp lint bench soak clean
+.PHONY: demo test amp lint bench soak faults clean
 
 $(VENV)/.package: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +34,10 @@ amp: $(VENV)/.package
 
 soak: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m soak
+
+faults: $(VENV)/.test
+	@rm -rf .faults
+	$(VENV)/bin/python -m pytest tests/faults --long -rA; status=$$?; $(VENV)/bin/python tests/faults/table.py; exit $$status
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
