@@ -1,13 +1,14 @@
 # make demo    set up and show a real Amp database migrated and read back
 # make test    set up and run the tests
 # make faults  the long fault suite: hours; renews the table in docs/reliability.md
+# make releases  the wheel on every Python that is here, and on the oldest dependencies
 # make amp     make the environments with real Amp that tests/test_real_amp.py runs in
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test amp lint bench soak faults clean
+.PHONY: demo test amp lint bench soak faults releases clean
 
 $(VENV)/.package: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +44,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+releases: $(VENV)/.package
+	$(VENV)/bin/python tests/releases.py
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks

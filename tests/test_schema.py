@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -301,6 +302,8 @@ def test_kill_while_upgrading_leaves_the_old_or_the_new_store(old_store, next_mi
 
 def test_alembic_knows_the_environment_without_an_ini(tmp_path):
     """`[tool.alembic]` in pyproject.toml; for the developers of the next revision."""
+    if tuple(map(int, version("alembic").split(".")[:2])) < (1, 16):
+        pytest.skip("Alembic reads pyproject.toml since 1.16; what ampstore itself needs is older")
     done = subprocess.run(
         [sys.executable, "-m", "alembic", "heads"], cwd=ROOT, capture_output=True, text=True, check=False
     )
