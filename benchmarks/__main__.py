@@ -1,54 +1,62 @@
 """`python -m benchmarks`: time ampstore beside its peers and print what it cost."""
 
-import json
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from benchmarks import report
-from benchmarks.engines import present
+from benchmarks import peers, report
+from benchmarks.document import write
+from benchmarks.engines import ENGINES, FSYNC, present
 from benchmarks.values import Values, all_values
-from benchmarks.workload import Result, Setting, measure
+from benchmarks.workload import Result, Setting
 
-SHARE = {"quick": 0.3, "default": 1.0, "full": 2.0}
-ROUNDS = {"quick": 3, "default": 5, "full": 7}
-NARROWEST = 150  # columns: piped output would be folded at 80
+NARROWEST = 160  # columns: piped output would be folded at 80
 
 
 @click.command()
 @click.option("--values", "chosen", metavar="TEXT", multiple=True, help="Only values whose name begins so; repeatable.")
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this beside the two bases; repeatable.")
-@click.option("--entries", type=click.IntRange(2), help="Entries in each store.  [default: 800 to 8 by size]")
+@click.option("--entries", type=click.IntRange(2), help="Entries in each store.  [default: 400 to 8 by size]")
 @click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 5; quick 3, full 7]")
 @click.option("--quick", "size", flag_value="quick", help="A third of the entries, 3 rounds.")
-@click.option("--full", "size", flag_value="full", help="Twice the entries, 7 rounds, 48-atom cells too.")
+@click.option("--full", "size", flag_value="full", help="Half as many entries again, 7 rounds, 48-atom cells too.")
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Templates of Amp's values.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the ratios here (.png, .svg, .pdf).")
 def main(
     chosen: tuple[str, ...], engines: tuple[str, ...], entries: int | None, rounds: int | None, size: str | None,
     corpus: Path | None, directory: str | None, json_file: Path | None, markdown_file: Path | None,
+    plot_file: Path | None,
 ) -> None:  # fmt: skip
-    """Time get, contains, keys, items, set, bulk set, overwrite, delete and the first get of a process."""
+    """Time every operation of every engine, cold and warm, and measure space on the disk and in memory."""
     size = size or "default"
     names = _engines(engines)
-    setting = Setting(names, rounds or ROUNDS[size], directory)
-    counts = [(one, entries or max(2, int(one.entries * SHARE[size]))) for one in _selected(corpus, size, chosen)]
-    results = _measured(counts, setting)
+    setting = Setting(names, rounds or peers.ROUNDS[size], directory)
+    values = peers.counts(_selected(corpus, size, chosen), size, entries)
+    with Console(stderr=True).status("") as status:
+        results = peers.results(values, setting, status.update)
     _print(results, names)
     if json_file:
-        json_file.write_text(json.dumps(_document(results), indent=1) + "\n")
+        write(json_file, peers.as_document(results))
     if markdown_file:
-        markdown_file.write_text(_text(results, names))
+        markdown_file.write_text(report.text(results, names))
+    if plot_file:
+        from benchmarks import plots
+
+        plots.ratios(results, plot_file)
 
 
 def _engines(chosen: tuple[str, ...]) -> list[str]:
     names = list(present())
     if absent := [name for name in chosen if name not in names]:
         raise click.UsageError(f"there is no engine {absent[0]!r} here; there are {', '.join(map(repr, names))}")
-    return [name for name in names if not chosen or name in (*chosen, report.AMPSTORE, report.MINIMAL)]
+    bases = {report.AMPSTORE, report.MINIMAL}
+    if any(ENGINES[name].durability == FSYNC for name in chosen):
+        bases.add(report.FULL)  # what syncs is set beside what syncs
+    return [name for name in names if not chosen or name in bases.union(chosen)]
 
 
 def _selected(corpus: Path | None, size: str, chosen: tuple[str, ...]) -> list[Values]:
@@ -63,16 +71,6 @@ def _selected(corpus: Path | None, size: str, chosen: tuple[str, ...]) -> list[V
     return found
 
 
-def _measured(counts: list[tuple[Values, int]], setting: Setting) -> list[Result]:
-    results: list[Result] = []
-    with Console(stderr=True).status("") as status:
-        for values, entries in counts:
-            # Imports dominate the first get, whatever the value: one kind is enough.
-            first = not results
-            results.append(measure(values, entries, setting, with_processes=first, progress=status.update))
-    return results
-
-
 def _print(results: list[Result], names: list[str]) -> None:
     console = Console()
     if console.width < NARROWEST and not console.is_terminal:
@@ -84,18 +82,6 @@ def _print(results: list[Result], names: list[str]) -> None:
     for result in results:
         console.print(*report.verdict(result), sep="\n", highlight=False)
     console.print(", ".join(report.machine().values()), highlight=False)
-
-
-def _text(results: list[Result], names: list[str]) -> str:
-    parts = [report.markdown(report.engine_sheet(names))]
-    for result in results:
-        heading, *lines = report.verdict(result)
-        parts += [*map(report.markdown, report.sheets(result)), heading, "", *lines, ""]
-    return "\n".join([*parts, "Machine: " + ", ".join(report.machine().values()) + ".", ""])
-
-
-def _document(results: list[Result]) -> dict[str, object]:
-    return {"machine": report.machine(), "results": [result._asdict() for result in results]}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from ampstore.codec import Rule, load_legacy
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "amp-databases.tar.gz"
-LARGE = ROOT.parent / "shared" / "legacy" / "corpus_templates"
+TEMPLATE_FOLDER = "corpus_templates"
 KINDS = ("neighborlists", "fingerprints", "fingerprint-primes")
 TEMPLATES = 4
 """Different structures that the values of one kind are varied from, at most."""
@@ -53,7 +53,7 @@ class Source(NamedTuple):
 
 def all_values(corpus: Path | None, full: bool) -> list[Values]:
     """Everything that can be timed with the templates of `corpus`."""
-    values = [Values("generic 1 kB", 800, generic)]
+    values = [Values("generic 1 kB", 400, generic)]
     for atoms in (20, 48) if full else (20,):
         source = load(corpus or default_corpus(), atoms)
         scale = max(1, atoms // 20) ** 2
@@ -64,10 +64,8 @@ def all_values(corpus: Path | None, full: bool) -> list[Values]:
 
 
 def default_corpus() -> Path:
-    """Where templates come from: AMPSTORE_CORPUS, large ones if they are there, else the examples."""
-    if chosen := os.environ.get("AMPSTORE_CORPUS"):
-        return Path(chosen)
-    return LARGE if LARGE.is_dir() else EXAMPLES
+    """Where templates come from: AMPSTORE_CORPUS, else the examples."""
+    return Path(os.environ.get("AMPSTORE_CORPUS") or EXAMPLES)
 
 
 def key_of(number: int) -> str:
@@ -122,9 +120,10 @@ def load(corpus: Path, atoms: int) -> Source:
     ----------
     corpus : Path
         A directory of atomsNN.pkl.gz (lists of neighbour lists, fingerprints, derivatives of one
-        structure), a directory of .ampdb containers, or a .tar.gz of those.
+        structure), itself or as `corpus_templates`, a directory of .ampdb containers, or a .tar.gz of those.
     """
-    if (file := corpus / f"atoms{atoms}.pkl.gz").is_file():
+    below = corpus / TEMPLATE_FOLDER
+    if (file := (below if below.is_dir() else corpus) / f"atoms{atoms}.pkl.gz").is_file():
         structures: Any = load_legacy(file.name, gzip.decompress(file.read_bytes()), Rule())
         return Source(atoms, {kind: [one[index] for one in structures] for index, kind in enumerate(KINDS)})
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
