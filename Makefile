@@ -19,6 +19,10 @@ $(VENV)/.test: $(VENV)/.package
 	$(PIP) install --editable '.[test]'
 	@touch $@
 
+$(VENV)/.lint: $(VENV)/.test
+	$(PIP) install --editable '.[test,lint]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.test
 	$(PIP) install --editable '.[dev]'
 	@touch $@
@@ -40,7 +44,7 @@ faults: $(VENV)/.test
 	@rm -rf .faults
 	$(VENV)/bin/python -m pytest tests/faults --long -rA; status=$$?; $(VENV)/bin/python tests/faults/table.py; exit $$status
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
