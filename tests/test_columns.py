@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from ampstore.codec.columns import decode, encode
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "examples"))
+from read_columns import loads as read_columns  # noqa: E402 - written from docs/columns.md alone
+
 CORPUS = Path(os.environ.get("AMPSTORE_CORPUS", ROOT.parent / "shared" / "legacy"))
 
 
@@ -34,87 +37,6 @@ def same(a, b):
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     return a == b
-
-
-def read_columns(stream):
-    """Reader written from docs/columns.md, without checks and without ampstore."""
-    widths = dict(zip("?bBhHiIqQefdFD", (1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8, 8, 16), strict=True))
-    at = 2
-
-    def take(n):
-        nonlocal at
-        at += n
-        return stream[at - n : at]
-
-    def planes(n, w):
-        data = take(n * w)
-        return b"".join(bytes(data[plane * n + i] for plane in reversed(range(w))) for i in range(n))
-
-    def integers(n):
-        code = chr(take(1)[0])
-        return list(struct.unpack(f"<{n}{code}", planes(n, widths[code])))
-
-    def floats(n, w):
-        if take(1) == b"P":
-            return planes(n, w)
-        bits = take((n + 7) // 8)
-        found = [bits[i // 8] >> i % 8 & 1 for i in range(n)]
-        others = iter(struct.iter_unpack(f"{w}s", planes(sum(found), w)))
-        return b"".join(next(others)[0] if bit else bytes(w) for bit in found)
-
-    def cut(items, lengths):
-        ends = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
-        return [items[a:b] for a, b in zip(ends, ends[1:], strict=False)]
-
-    def column(n):
-        if n == 0:
-            return []
-        tag = take(1).decode()
-        if tag in "Ff":
-            return [float(x) if tag == "F" else np.float64(x) for (x,) in struct.iter_unpack("<d", floats(n, 8))]
-        if tag in "Ii":
-            return [x if tag == "I" else np.int64(x) for x in integers(n)]
-        if tag == "B":
-            return [byte == 1 for byte in take(n)]
-        if tag in "Ss":
-            width, lengths = int.from_bytes(take(4), "little"), integers(n)
-            text = take(width).decode("utf-8", "surrogatepass")
-            return [word if tag == "S" else np.str_(word) for word in cut(text, lengths)]
-        if tag == "R":
-            k, indices = int.from_bytes(take(4), "little"), integers(n)
-            table = column(k)
-            return [table[index] for index in indices]
-        if tag == "M":
-            k, selector = take(1)[0], take(n)
-            sources = [iter(column(selector.count(i))) for i in range(k)]
-            return [next(sources[i]) for i in selector]
-        if tag == "T":
-            return list(zip(*[column(n) for _ in range(take(1)[0])], strict=True))
-        if tag == "A":
-            code, axes = chr(take(1)[0]), take(1)[0]
-            shapes = list(zip(*[integers(n) for _ in range(axes)], strict=True)) or [()] * n
-            sizes = [int(np.prod(shape, dtype=object)) for shape in shapes]
-            total = sum(sizes)
-            if not total:
-                flat = np.zeros(0, "<" + code)
-            elif code in "bBhHiIqQ":
-                flat = np.array(integers(total), "<" + code)
-            elif code == "?":
-                flat = np.frombuffer(take(total), "?")
-            else:
-                halves = 2 if code in "FD" else 1
-                flat = np.frombuffer(floats(total * halves, widths[code] // halves), "<" + code)
-            return [part.reshape(shape).copy() for part, shape in zip(cut(flat, sizes), shapes, strict=True)]
-        lengths = integers(n)
-        if tag == "D":
-            keys, values = cut(column(sum(lengths)), lengths), cut(column(sum(lengths)), lengths)
-            return [dict(zip(k, v, strict=True)) for k, v in zip(keys, values, strict=True)]
-        return [list(part) if tag == "L" else tuple(part) for part in cut(column(sum(lengths)), lengths)]
-
-    (value,) = column(1)
-    assert stream[:2] == b"C1"
-    assert at == len(stream)
-    return value
 
 
 def neighborlist(atoms=4, seed=0):
@@ -181,6 +103,12 @@ ODD = {
     "complex single": np.array([1 + 2j, 0j], np.complex64),
     "eight axes": np.arange(6).reshape(1, 1, 1, 2, 3, 1, 1, 1),
     "no items, long axis": np.zeros((0, 2**40)),
+    "rows of small numbers": [np.array([[-1, 0, 2], [1, -2, 0]]), np.zeros((0, 3), int), np.array([[0, 0, 1]])],
+    "rows of all bytes": np.arange(-128, 128, dtype=np.int8).reshape(128, 2)[:, ::-1].copy(),
+    "rows of one number each": np.full((5, 4), 127, np.uint64),
+    "rows that a byte just holds": np.array([[-128, 5], [127, 5]], np.int8),
+    "rows that a byte cannot hold": np.array([[-128, 5], [127, 6]], np.int16),
+    "rows of two lengths": [np.ones((2, 3), int), np.ones((2, 2), int)],
 }
 SUBCLASS = type("SubList", (list,), {})
 ROW = [1.5, 2.5]
@@ -428,6 +356,13 @@ def test_random_bytes_never_escape_as_other_errors(data):
         b"DB\1LB\0B\1",
         b"DB\2IB\1\1IB\1\1",
         b"Lb\xff",
+        b"Aq\2B\1B\2K\2\0\0\1\1\4",
+        b"Aq\2B\1B\2K\2\0\0\xff\1\0",
+        b"Ab\2B\1B\2K\2\x7f\0\1\1\0",
+        b"AB\2B\1B\2K\2\xff\0\1\1\0",
+        b"Aq\2B\1B\3K\2\0\0\1\1\0",
+        b"Aq\2B\1B\2K\1\0\1\0\0",
+        b"IK\2\0\0\1\1\0",
         b"iQ\xff\xff\xff\xff\xff\xff\xff\xff",
         b"sP",
         b"",

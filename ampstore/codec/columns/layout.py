@@ -24,6 +24,11 @@ INTEGERS = "BbHhIiqQ"
 DTYPES = "?bBhHiIqQefdFD"
 WIDTH = {code: struct.calcsize("<" + code) for code in "?bBhHiIqQefd"} | {"F": 8, "D": 16}
 
+PACKED = "K"
+"""Code of rows of few small whole numbers, each row as one byte."""
+WIDEST_ROW = 8
+MOST_ROWS = 256  # different rows that a byte can tell
+
 Items = list[Any]
 
 _RANGES = [

@@ -5,6 +5,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ from ampstore.codec.columns.layout import (
     INTEGERS,
     MOST_AXES,
     MOST_FIELDS,
+    MOST_ROWS,
     MOST_TYPES,
+    PACKED,
+    WIDEST_ROW,
     WIDTH,
     Items,
     unplanes,
@@ -242,12 +246,39 @@ class _Reader:
                 raise ValueError(f"a bool is neither 0 nor 1 before {self.position}")
             return np.frombuffer(data, "?")
         if code in INTEGERS:
-            stored = self.code(INTEGERS)
+            stored = self.code(INTEGERS + PACKED)
+            if stored == PACKED:
+                return self.packed(size, code)
             if not np.can_cast("<" + stored, "<" + code):
                 raise ValueError(f"numbers {stored!r} for an array of {code!r} before {self.position}")
             return np.frombuffer(unplanes(self.take(size * WIDTH[stored]), WIDTH[stored]), "<" + stored)
         halves = 2 if code in "FD" else 1
         return np.frombuffer(self.block(size * halves, WIDTH[code] // halves), "<" + code)
+
+    def packed(self, size: int, code: str) -> "numpy.typing.NDArray[Any]":
+        """Numbers of rows that a byte each stands for."""
+        import numpy as np
+
+        width = self.number("numbers in a row", 2, WIDEST_ROW)
+        least = struct.unpack(f"{width}b", self.take(width))
+        table = _rows(least, self.take(width), code)
+        rows = np.frombuffer(self.take(size // width), np.uint8)
+        if size % width or int(rows.max()) >= len(table):
+            raise ValueError(f"rows before {self.position} are none of {len(table)} of {width} numbers")
+        return table.take(rows, 0).reshape(-1)
+
+
+@lru_cache(maxsize=32)
+def _rows(least: tuple[int, ...], spans: bytes, code: str) -> "numpy.typing.NDArray[Any]":
+    """All rows of numbers from `least` up to `spans` more, the last number running fastest."""
+    import numpy as np
+
+    counts = [span + 1 for span in spans]
+    if math.prod(counts) > MOST_ROWS:
+        raise ValueError(f"{math.prod(counts)} rows, a byte tells {MOST_ROWS} apart")
+    if max(map(sum, zip(least, spans, strict=True))) > 127 or (code.isupper() and min(least) < 0):
+        raise ValueError(f"rows from {least}, up to {list(spans)} more, are none of {code!r}")
+    return (np.indices(counts).reshape(len(counts), -1).T + least).astype("<" + code)
 
 
 def _cut(items: Any, lengths: Sequence[int]) -> Items:

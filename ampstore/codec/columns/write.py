@@ -1,6 +1,7 @@
 """Value -> stream: one pass per level of the value, all loops over items in C."""
 
 import marshal
+import math
 import struct
 import sys
 from array import array
@@ -21,6 +22,9 @@ from ampstore.codec.columns.layout import (
     LEVELS_TO_LOOK,
     MOST_AXES,
     MOST_FIELDS,
+    MOST_ROWS,
+    PACKED,
+    WIDEST_ROW,
     WIDTH,
     Items,
     little,
@@ -89,6 +93,7 @@ def _scalars(value: Any, depth: int) -> int:
     return int(getattr(value, "size", 1)) + 1
 
 
+_IN_ORDER, _METADATA = attrgetter("flags.c_contiguous"), attrgetter("dtype.metadata")
 _FLAT = frozenset((float, int, str, bool))
 _REPEATABLE = frozenset(("bool", "int", "int64", "str", "str_"))
 
@@ -252,7 +257,7 @@ class _Writer:
         dtypes = set(map(attrgetter("dtype"), items))
         if axes > MOST_AXES or len(dtypes) > 1 or (code := _CODES.get(dtype.str)) is None:
             raise MisfitError
-        if not all(item.flags.c_contiguous and item.dtype.metadata is None for item in items):
+        if not all(map(_IN_ORDER, items)) or any(map(_METADATA, items)):
             raise MisfitError
         shapes = list(map(attrgetter("shape"), items))
         if len(set(map(len, shapes))) > 1:
@@ -260,16 +265,19 @@ class _Writer:
         self.parts += (b"A", code.encode(), bytes((axes,)))
         for lengths in zip(*shapes, strict=True):
             self.integers(list(lengths))
-        self.numbers(items, code)
+        rows = {shape[-1] for shape in shapes} if axes > 1 else {1}
+        self.numbers(items, code, rows.pop() if len(rows) == 1 else 1)
 
-    def numbers(self, items: Items, code: str) -> None:
-        """All numbers of all arrays, one after the other."""
+    def numbers(self, items: Items, code: str, row: int) -> None:
+        """All numbers of all arrays, one after the other; all last axes have the length `row` if it is not 1."""
         import numpy as np
 
         flat = np.concatenate([item.reshape(-1) for item in items]) if len(items) > 1 else items[0].reshape(-1)
         if not flat.size:
             return
         if code in INTEGERS:
+            if 1 < row <= WIDEST_ROW and self.packed(flat.reshape(-1, row)):
+                return
             narrow = smallest(int(flat.min()), int(flat.max()))
             if WIDTH[narrow] < WIDTH[code]:
                 code, flat = narrow, flat.astype("<" + narrow)
@@ -280,6 +288,24 @@ class _Writer:
             self.parts.append(flat.tobytes())
         else:
             self.block(flat.tobytes(), WIDTH[code] // (2 if code in "FD" else 1))
+
+    def packed(self, rows: "numpy.typing.NDArray[Any]") -> bool:
+        """Rows of a few small numbers, such as offsets of cells, as one byte each, if that is what they are."""
+        least, most = rows.min(0).tolist(), rows.max(0).tolist()
+        if min(least) < -128 or max(most) > 127:
+            return False
+        counts = [high - low + 1 for low, high in zip(least, most, strict=True)]
+        if math.prod(counts) > MOST_ROWS:
+            return False
+        import numpy as np
+
+        rows = rows.astype(np.int64, copy=False)
+        digits = rows[:, 0] - least[0]
+        for axis, count in enumerate(counts[1:], 1):
+            digits = digits * count + (rows[:, axis] - least[axis])
+        self.parts += (PACKED.encode(), bytes((len(counts),)), struct.pack(f"{len(counts)}b", *least))
+        self.parts += (bytes(count - 1 for count in counts), digits.astype(np.uint8).tobytes())
+        return True
 
     def distinct(self, items: Items) -> None:
         """Refuse a container that occurred before: a copy of the value would not share it."""
