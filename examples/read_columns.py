@@ -63,7 +63,7 @@ class _Reader:
         others = iter(struct.iter_unpack(f"{width}s", self.planes(sum(found), width)))
         return b"".join(next(others)[0] if bit else bytes(width) for bit in found)
 
-    def column(self, count):  # noqa: C901, PLR0911, PLR0912 - one branch for each line of the table
+    def column(self, count):  # noqa: C901, PLR0911 - one branch for each line of the table
         if count == 0:
             return []
         tag = self.take(1).decode()
