@@ -13,6 +13,6 @@ failures      SQLite's errors turned into ours
 
 from ampstore.backend.connections import Durability
 from ampstore.backend.sqlite import SQLite
-from ampstore.backend.writing import Row
+from ampstore.backend.writing import Recoded, Row, Trained
 
-__all__ = ["Durability", "Row", "SQLite"]
+__all__ = ["Durability", "Recoded", "Row", "SQLite", "Trained"]

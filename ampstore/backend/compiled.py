@@ -33,4 +33,10 @@ SQLITE: dict[str, Any] = {
     "trace_put": 'INSERT INTO trace (run, chain, step, temperature, loss, best, acceptance, improvement, elapsed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, chain, step) DO UPDATE SET temperature = excluded.temperature, loss = excluded.loss, best = excluded.best, acceptance = excluded.acceptance, improvement = excluded.improvement, elapsed = excluded.elapsed',
     "trace_delete": 'DELETE FROM trace WHERE trace.run = ? AND trace.chain >= ?',
     "trace_clear": 'DELETE FROM trace',
+    "survey": 'SELECT entry.id, entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.written_at FROM entry WHERE entry.id > ? AND entry.id <= ? ORDER BY entry.id',
+    "recode": 'UPDATE entry SET codec=?, checksum=?, payload=? WHERE entry.id = ? AND entry.checksum = ? AND entry.codec = ?',
+    "dictionary_get": 'SELECT dictionary.data FROM dictionary WHERE dictionary.id = ?',
+    "dictionary_all": 'SELECT dictionary.id, dictionary.kind, dictionary.trained_at, length(dictionary.data) AS length_1 FROM dictionary ORDER BY dictionary.trained_at, dictionary.id',
+    "dictionary_put": 'INSERT INTO dictionary (id, kind, trained_at, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    "dictionary_drop": "DELETE FROM dictionary WHERE NOT (EXISTS (SELECT 1 FROM entry WHERE entry.codec LIKE ('%:' || CAST(dictionary.id AS TEXT))))",
 }

@@ -14,8 +14,10 @@ from typing import Protocol
 from sqlalchemy import (
     ColumnElement,
     Float,
+    Text,
     and_,
     bindparam,
+    cast,
     column,
     delete,
     exists,
@@ -31,7 +33,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement, FunctionElement
 
 from ampstore.backend.statements import GROUP_SIZES, Statements
-from ampstore.tables import VERSION_TABLE, claim, entry, info, trace
+from ampstore.tables import VERSION_TABLE, claim, dictionary, entry, info, trace
 
 
 class _Compile(Protocol):
@@ -127,6 +129,22 @@ def _statements(text: _Compile) -> Statements:
             delete(trace).where(trace.c.run == bindparam("of"), trace.c.chain >= bindparam("number")), "of", "number"
         ),
         trace_clear=text(delete(trace)),
+        survey=text(
+            select(entry.c.id, entry.c.codec, entry.c.kind, entry.c.size, stored, entry.c.written_at)
+            .where(span)
+            .order_by(entry.c.id),
+            "after",
+            "last",
+        ),
+        recode=text(_recode_entry(), "new_codec", "new_checksum", "new_payload", "of", "checksum_was", "codec_was"),
+        dictionary_get=text(select(dictionary.c.data).where(dictionary.c.id == bindparam("id")), "id"),
+        dictionary_all=text(
+            select(
+                dictionary.c.id, dictionary.c.kind, dictionary.c.trained_at, func.length(dictionary.c.data)
+            ).order_by(dictionary.c.trained_at, dictionary.c.id)
+        ),
+        dictionary_put=text(_insert_dictionary(), *dictionary.c.keys()),
+        dictionary_drop=text(_drop_dictionaries()),
     )
 
 
@@ -194,6 +212,31 @@ def _rename_entry() -> ClauseElement:
     taken = entry.alias("taken")
     free = ~exists().where(taken.c.key == bindparam("free"))
     return update(entry).values(key=bindparam("new")).where(entry.c.key == bindparam("was"), free)
+
+
+def _recode_entry() -> ClauseElement:
+    """Another payload for the same value, unless the row has another value by now."""
+    return (
+        update(entry)
+        .values(codec=bindparam("new_codec"), checksum=bindparam("new_checksum"), payload=bindparam("new_payload"))
+        .where(
+            entry.c.id == bindparam("of"),
+            entry.c.checksum == bindparam("checksum_was"),
+            entry.c.codec == bindparam("codec_was"),
+        )
+    )
+
+
+def _insert_dictionary() -> ClauseElement:
+    insert = sqlite.insert(dictionary).values({name: bindparam(name) for name in dictionary.c.keys()})  # noqa: SIM118
+    return insert.on_conflict_do_nothing()
+
+
+def _drop_dictionaries() -> ClauseElement:
+    """Only those whose id ends the codec of no row: "columns1+zstd:7"."""
+    suffix: ColumnElement[str] = literal_column("'%:'") + cast(dictionary.c.id, Text)
+    needed = exists(literal_column("1")).select_from(entry).where(entry.c.codec.like(suffix))
+    return delete(dictionary).where(~needed)
 
 
 def _upsert_trace() -> ClauseElement:

@@ -161,6 +161,19 @@ class Reader:
         """codec, entries, bytes of streams and bytes stored, for every codec in use."""
         return self._read(self.sql.kinds)  # type: ignore[return-value]
 
+    def survey(self, after: int, last: int) -> list[tuple[int, str, str, int, int, float]]:
+        """id, codec, kind, size, stored bytes and time of writing of some rows with after < id <= last; no payloads."""
+        return self._read_some(self.sql.survey, (after, last), CHUNK_ROWS, CHUNK_BYTES)  # type: ignore[return-value]
+
+    def dictionary(self, number: int) -> bytes | None:
+        """A dictionary that payloads were compressed with, None if it is not there."""
+        rows = self._read(self.sql.dictionary_get, (number,))
+        return rows[0][0] if rows else None  # type: ignore[return-value]
+
+    def dictionaries(self) -> list[tuple[int, str, float, int]]:
+        """id, kind, time of training and bytes of every dictionary, the oldest first."""
+        return self._read(self.sql.dictionary_all)  # type: ignore[return-value]
+
     def info(self) -> dict[str, str]:
         """Facts about the store."""
         return dict(self._read(self.sql.info_all))  # type: ignore[arg-type]

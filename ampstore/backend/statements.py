@@ -43,3 +43,9 @@ class Statements(NamedTuple):
     trace_put: str  # run, chain, step, temperature, loss, best, acceptance, improvement, elapsed
     trace_delete: str  # run, first chain
     trace_clear: str
+    survey: str  # after id, up to id -> id, codec, kind, size, stored, written_at
+    recode: str  # new codec, checksum and payload; id, checksum and codec as they were: compare and set
+    dictionary_get: str  # id -> data
+    dictionary_all: str  # -> id, kind, trained_at, bytes
+    dictionary_put: str  # id, kind, trained_at, data; changes nothing where it is there
+    dictionary_drop: str  # those that no row refers to

@@ -24,6 +24,26 @@ class Row(NamedTuple):
     payload: bytes
 
 
+class Trained(NamedTuple):
+    """One dictionary to write, in the order of the `dictionary_put` statement."""
+
+    id: int
+    kind: str
+    trained_at: float
+    data: bytes
+
+
+class Recoded(NamedTuple):
+    """Another payload of one row, in the order of the `recode` statement."""
+
+    codec: str
+    checksum: bytes
+    payload: bytes
+    id: int
+    checksum_was: bytes
+    codec_was: str
+
+
 class Writer(Reader):
     """What can be changed in one file; parameters and attributes are those of `SQLite`."""
 
@@ -71,6 +91,23 @@ class Writer(Reader):
                 connection.execute(self.sql.trace_delete, (run, chain))
             connection.executemany(self.sql.trace_put, [(run, chain, *point) for point in points])
             self._wal.wrote(0)
+
+    def recode(self, rows: Sequence[Recoded], dictionaries: Sequence[Trained]) -> int:
+        """Give rows other payloads, with the dictionaries that these need, in one transaction; how many changed.
+
+        A row whose value is another one by now keeps it. The dictionaries are written in the same
+        transaction, so that `drop_dictionaries` of another process cannot come in between.
+        """
+        with self.transaction(), self._connections.translated():
+            connection = self.connection()
+            connection.executemany(self.sql.dictionary_put, dictionaries)
+            changed = connection.executemany(self.sql.recode, rows).rowcount
+            self._wal.wrote(sum(len(row.payload) for row in rows) + sum(len(one.data) for one in dictionaries))
+        return max(changed, 0)
+
+    def drop_dictionaries(self) -> int:
+        """Delete the dictionaries that no row needs; how many. No row can begin to need one meanwhile."""
+        return self._write(self.sql.dictionary_drop, (), 0)
 
     # -- claims --------------------------------------------------------------------------------
 
