@@ -2,13 +2,14 @@
 # make test    set up and run the tests
 # make faults  the long fault suite: hours; renews the table in docs/reliability.md
 # make releases  the wheel on every Python that is here, and on the oldest dependencies
+# make docs    the site, below docs/_build
 # make amp     make the environments with real Amp that tests/test_real_amp.py runs in
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test amp lint bench soak faults releases clean
+.PHONY: demo test amp lint bench soak faults releases docs clean
 
 $(VENV)/.package: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +52,9 @@ lint: $(VENV)/.lint
 
 releases: $(VENV)/.package
 	$(VENV)/bin/python tests/releases.py
+
+docs: $(VENV)/.test
+	$(VENV)/bin/python -m sphinx -W --keep-going -q docs docs/_build
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks

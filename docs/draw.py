@@ -1,0 +1,93 @@
+"""Draw the pictures of the site: `python docs/draw.py`. A test compares them with the code that they show.
+
+house.svg   the floors, as tests/test_layers.py holds them
+flow.svg    what happens to a value on its way into a store and back
+"""
+
+import ast
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SAYS = {  # what a floor is about, from the ground up
+    0: "what everybody needs",
+    1: "what a value, a table, an image, a core is",
+    2: "databases, sockets, processes",
+    3: "mappings, old files, work",
+    4: "the surface of shelve, moving entries, workers",
+    5: "Amp's database",
+    6: "what is missing is calculated",
+    7: "programs and people",
+}
+STYLE = """\
+<style>
+text { font: 15px system-ui, sans-serif; fill: #1b2a38 }
+.small { font-size: 12px; fill: #5b6b7a }
+.floor { fill: #f3f6f9 } .room { fill: #fff; stroke: #8aa1b5 } .step { fill: #e8f1ea; stroke: #6f9a7d }
+.disk { fill: #f7eedd; stroke: #b79a5b } .line { stroke: #5b6b7a; stroke-width: 1.5; fill: none }
+</style>
+<marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">
+<path d="M0 0 10 5 0 10z" fill="#5b6b7a"/></marker>
+"""
+
+
+def floors():
+    """The floors from the ground up, each a list of parts."""
+    for node in ast.parse((HERE.parent / "tests" / "test_layers.py").read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "FLOORS":
+            return [sorted(parts) for parts in ast.literal_eval(node.value)]
+    raise LookupError("tests/test_layers.py has no FLOORS")
+
+
+def house():
+    """A picture of the floors, the ground at the bottom."""
+    storeys = [parts for parts in floors() if parts != ["__main__"]]
+    height = 64
+    drawn = [_svg(780, height * len(storeys) + 16)]
+    for number, parts in enumerate(storeys):
+        top = 8 + height * (len(storeys) - 1 - number)
+        drawn.append(f'<rect class="floor" x="8" y="{top}" width="764" height="{height - 6}" rx="6"/>')
+        drawn.append(f'<text class="small" x="20" y="{top + 18}">{SAYS.get(number, "")}</text>')
+        left = 20
+        for part in parts:
+            width = 9 * len(part) + 22
+            drawn.append(f'<rect class="room" x="{left}" y="{top + 25}" width="{width}" height="27" rx="4"/>')
+            drawn.append(f'<text x="{left + 11}" y="{top + 44}">{part}</text>')
+            left += width + 8
+    return "\n".join([*drawn, "</svg>", ""])
+
+
+def flow():
+    """A picture of writing and reading one value."""
+    write = ["value", "rule", "columns or pickle", "SHA-256", "zstd", "CRC-32", "one commit"]
+    read = ["value", "rule", "columns or pickle", "zstd, bounded", "CRC-32", "one SELECT"]
+    drawn = [_svg(1010, 250)]
+    drawn += ['<rect class="disk" x="880" y="40" width="120" height="160" rx="8"/>']
+    drawn += ['<text x="893" y="100">store.sqlite3</text>', '<text class="small" x="893" y="125">-wal  -shm</text>']
+    drawn += _row(write, 40, "set", forward=True)
+    drawn += _row(read, 150, "get", forward=False)
+    return "\n".join([*drawn, "</svg>", ""])
+
+
+def _row(steps, top, name, *, forward):
+    yield f'<text class="small" x="8" y="{top - 8}">{name}</text>'
+    width = (860 - 12 * len(steps)) / len(steps)
+    for number, step in enumerate(steps):
+        left = 8 + number * (width + 12)
+        yield f'<rect class="step" x="{left:.0f}" y="{top}" width="{width:.0f}" height="46" rx="5"/>'
+        yield f'<text class="small" x="{left + 8:.0f}" y="{top + 27}">{step}</text>'
+        start, end = left + width + 1, left + width + 11
+        if not forward:
+            start, end = end, start
+        y = top + 23
+        yield f'<path class="line" d="M{start:.0f} {y} {end:.0f} {y}" marker-end="url(#tip)"/>'
+
+
+def _svg(width, height):
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">\n{STYLE}'
+
+
+PICTURES = {"house.svg": house, "flow.svg": flow}
+
+if __name__ == "__main__":
+    for name, draw in PICTURES.items():
+        (HERE / "pictures" / name).write_text(draw())
