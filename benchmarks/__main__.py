@@ -11,8 +11,6 @@ from benchmarks.engines import ENGINES, FSYNC, present
 from benchmarks.values import Values, all_values
 from benchmarks.workload import Result, Setting
 
-NARROWEST = 160  # columns: piped output would be folded at 80
-
 
 @click.command()
 @click.option("--values", "chosen", metavar="TEXT", multiple=True, help="Only values whose name begins so; repeatable.")
@@ -72,16 +70,14 @@ def _selected(corpus: Path | None, size: str, chosen: tuple[str, ...]) -> list[V
 
 
 def _print(results: list[Result], names: list[str]) -> None:
-    console = Console()
-    if console.width < NARROWEST and not console.is_terminal:
-        console = Console(width=NARROWEST)
+    terminal = report.console()
     for result in results:
         for sheet in report.sheets(result):
-            report.show(sheet, console)
-    report.show(report.engine_sheet(names), console)
+            report.show(sheet, terminal)
+    report.show(report.engine_sheet(names), terminal)
     for result in results:
-        console.print(*report.verdict(result), sep="\n", highlight=False)
-    console.print(", ".join(report.machine().values()), highlight=False)
+        terminal.print(*report.verdict(result), sep="\n", highlight=False)
+    terminal.print(", ".join(report.machine().values()), highlight=False)
 
 
 if __name__ == "__main__":

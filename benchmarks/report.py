@@ -89,17 +89,23 @@ def machine() -> dict[str, str]:
     }
 
 
-def show(sheet: Sheet, console: Console) -> None:
+def console(width: int = 170) -> Console:
+    """Make a terminal, or what is piped `width` columns wide, for it would be folded at 80."""
+    found = Console()
+    return found if found.is_terminal else Console(width=width)
+
+
+def show(sheet: Sheet, terminal: Console) -> None:
     """Print a table on the terminal; the spread of a ratio goes below it, where there is room."""
     is_text = sheet.header[-1] == DIFFERS
-    is_wide = console.width >= WIDTH_OF_A_SPREAD * len(sheet.header)
+    is_wide = terminal.width >= WIDTH_OF_A_SPREAD * len(sheet.header)
     table = Table(title=sheet.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(sheet.header):
         table.add_column(name, justify="left" if index == 0 or is_text else "right", no_wrap=index == 0)
     for row in sheet.rows:
         cells = row if is_text else [cell.replace(" (", "\n(" if is_wide else "\0(").partition("\0")[0] for cell in row]
         table.add_row(*cells, style="bold" if row[0] == AMPSTORE else None)
-    console.print(table)
+    terminal.print(table)
 
 
 def markdown(sheet: Sheet) -> str:

@@ -45,6 +45,7 @@ __all__ = [
     "Pairs",
     "drop_from_page_cache",
     "files_of",
+    "is_present",
     "opened",
     "present",
     "size_on_disk",
@@ -62,12 +63,13 @@ ENGINES: dict[str, type[Engine]] = {
 
 def present() -> dict[str, type[Engine]]:
     """Engines whose modules are installed."""
-    return {name: engine for name, engine in ENGINES.items() if _is_there(engine.module)}
+    return {name: engine for name, engine in ENGINES.items() if is_present(name)}
 
 
-def _is_there(module: str) -> bool:
+def is_present(name: str) -> bool:
+    """Whether the module of one engine is installed."""
     try:
-        import_module(module)
+        import_module(ENGINES[name].module)
     except ImportError:
         return False
     return True
