@@ -10,7 +10,7 @@ import contextlib
 import io
 import re
 
-from ampstore.codec.opcodes import check_memo
+from ampstore.codec.opcodes import check_memo, may_nest_deeply
 from ampstore.codec.safe import LARGE, Rule, no_garbage_collection
 from ampstore.codec.same import same
 from ampstore.errors import CodecError, LegacyPickleError
@@ -46,7 +46,7 @@ def load_legacy(key: str, data: bytes, rule: Rule) -> object:
         # BufferedReader: without peek() the unpickler calls read() once for every opcode.
         file = io.BufferedReader(io.BytesIO(data))
         with no_garbage_collection() if len(data) > LARGE else contextlib.nullcontext():
-            value = rule.unpickle(file, encoding="latin1")
+            value = rule.unpickle(file, encoding="latin1", careful=may_nest_deeply(data))
         _check_tree(value, max(_FEWEST_NODES, 16 * len(data)))
     except CodecError:
         raise

@@ -19,7 +19,7 @@ _EXCEPTIONS = [name for name, cls in vars(builtins).items() if isinstance(cls, t
 # Constants, and classes: those written in C may be called with anything and cannot be changed by BUILD,
 # those written in Python become stand-ins.
 CLASSES: dict[str, list[str]] = {
-    "builtins": ["complex", "range", "slice", "Ellipsis", "NotImplemented", *_EXCEPTIONS],
+    "builtins": ["complex", "range", "Ellipsis", "NotImplemented", *_EXCEPTIONS],
     "datetime": ["date", "time", "datetime", "timedelta", "timezone"],
     "decimal": ["Decimal"],
     "fractions": ["Fraction"],
@@ -174,6 +174,17 @@ def _getattr(owner: object, name: str) -> object:
     return getattr(owner, name)
 
 
+def plain_slice(made: slice) -> bool:
+    """Whether a slice holds no slices: these would be hashed and deleted by C code that calls itself."""
+    return not any(type(part) in (slice, tuple, list) for part in (made.start, made.stop, made.step))
+
+
+def _slice(*arguments: Any) -> slice:
+    made = slice(*arguments)
+    check(plain_slice(made), "slice")
+    return made
+
+
 def _exception(cls: type) -> Callable[[], Guard]:
     """Guard of an exception that turns its second argument into a tuple, however long that gets."""
 
@@ -193,6 +204,7 @@ GUARDS: dict[tuple[str, str], Callable[[], Guard]] = {
     ("builtins", "frozenset"): lambda: Guard(_frozenset, frozenset),
     ("builtins", "bytearray"): lambda: Guard(_bytearray, bytearray),
     ("builtins", "bytes"): lambda: Guard(_bytes, bytes),
+    ("builtins", "slice"): lambda: Guard(_slice, slice),
     ("builtins", "object"): lambda: Guard(None, object),
     ("builtins", "list"): lambda: Guard(None, list),
     ("builtins", "tuple"): lambda: Guard(None, tuple),

@@ -1,61 +1,123 @@
-"""A bound on how far a pickle stream reaches into the memo.
+"""Bounds on what a pickle stream makes the unpickler do, before it does it.
 
-The unpickler keeps a table of what it has seen, as long as the largest index that the stream
-names: ten bytes that name index 2**32-1 make it ask for 64 GiB. No stream needs more places than
-it has bytes. One regular expression walks the opcodes, at about a fifth of the time of unpickling
-for the text pickles of Amp (`pickletools.genops` needs 2.7 times that time, and cannot read all
-Python 2 strings).
+The unpickler keeps a table of what it has seen, as long as the largest index that the stream names:
+ten bytes that name index 2**32-1 make it ask for 64 GiB. No stream needs more places than it has
+bytes. And a tuple in a tuple in a tuple is hashed by C code that calls itself without a limit:
+100,000 of them as a key of a dictionary end the process.
+
+`check_memo` walks all opcodes by one regular expression (`pickletools.genops` takes ten times that, and
+cannot read all Python 2 strings). What ampstore writes names no places at all, so `check_stream`
+looks first whether any bytes could be such an opcode: 1 us where none could.
 """
 
 import re
 
-_NO_ARGUMENT = rb"(\)\]\}0-2NQRabdelost\x81\x85-\x89\x8f-\x94\x97\x98u"
+_NESTING = rb"t\x85-\x87"  # what puts values into a tuple
+_NO_ARGUMENT = rb"(\)\]\}0-2NQRabdelos\x81\x88\x89\x8f-\x94\x97\x98u"
 _PUT = re.compile(rb"p([^\n]*)\n")
 # Short texts are most of what a stream has; without them here each costs a turn of the loop below.
 _SHORT = b"|".join(b"\\x%02x.{%d}" % (length, length) for length in range(48))
 _SHORT_4 = b"|".join(b"\\x%02x\\x00{3}.{%d}" % (length, length) for length in range(48))
-_SKIP = re.compile(
-    rb"(?:[" + _NO_ARGUMENT + rb"]"
+_WITH_ARGUMENT = (
+    rb"|[\x8cUC](?:" + _SHORT + rb")\x94?+|[XTB](?:" + _SHORT_4 + rb")|[Khq\x80\x82].|[G\x95].{8}"
     rb"|[FILSVgP][^\n]*+\n"  # one line
     rb"|[ci][^\n]*+\n[^\n]*+\n"  # two lines: GLOBAL, INST
     rb"|p[0-9]{1,6}\n"  # PUT, small index
-    rb"|[Khq\x80\x82].|M..|\x83..|[Jj\x84].{4}|[G\x95].{8}"
+    rb"|M..|\x83..|[Jj\x84].{4}"
     rb"|r..[\x00-\x03]\x00"  # LONG_BINPUT, index below 2**18
-    rb"|[\x8cUC](?:" + _SHORT + rb")|[XTB](?:" + _SHORT_4 + rb")"
-    rb")*+",
-    re.DOTALL,
 )
+_SKIP = re.compile(rb"(?:[" + _NO_ARGUMENT + _NESTING + rb"]++" + _WITH_ARGUMENT + rb")*+", re.DOTALL)
+_HARMLESS = re.compile(_SKIP.pattern + rb"\.", re.DOTALL)
+_SKIP_FEW = re.compile(rb"(?:[" + _NO_ARGUMENT + _NESTING + rb"]" + _WITH_ARGUMENT + rb"){0,50}+", re.DOTALL)
+_NESTED = re.compile(rb"(?:[" + _NO_ARGUMENT + rb"]++" + _WITH_ARGUMENT + rb")*+([" + _NESTING + rb"]*+)", re.DOTALL)
 _LENGTH_BYTES = {b"U": 1, b"C": 1, b"\x8c": 1, b"\x8a": 1, b"T": 4, b"B": 4, b"X": 4, b"\x8b": 4}
 _LENGTH_BYTES |= {b"\x8d": 8, b"\x8e": 8, b"\x96": 8}
 
 
-def check_memo(stream: bytes) -> None:
-    """Refuse a stream that names a memo place beyond its own length.
+DEEPEST = 50_000
+"""Tuples in tuples that may be hashed: 100,000 of them are too many for a stack of 8 MB."""
+
+_SMALL_PLACE = 1 << 20  # a table of 16 MB
+_FAR_PLACE = re.compile(rb"r..(?:[\x10-\xff].|.[^\0])", re.DOTALL)
+_FAR_PUT = re.compile(rb"p[ \t\r\f\v+_0-9]{7,}\n")
+
+
+def check_stream(stream: bytes) -> None:
+    """Refuse a stream that names a memo place beyond 2**20 and beyond its own length.
+
+    Raises
+    ------
+    ValueError
+        As `check_memo`.
+    """
+    if (_FAR_PLACE.search(stream) or _FAR_PUT.search(stream)) and not _HARMLESS.match(stream):
+        check_memo(stream, _SMALL_PLACE)
+
+
+def check_memo(stream: bytes, least: int = 0) -> None:
+    """Refuse a stream that names a memo place beyond its own length, and beyond `least`.
 
     Raises
     ------
     ValueError
         With the index, or with the place of an opcode that no protocol has.
     """
-    position, end = 0, len(stream)
-    while True:
-        position = _SKIP.match(stream, position).end()  # type: ignore[union-attr]
-        if position >= end:
-            return
-        opcode = stream[position : position + 1]
-        if opcode == b".":
-            return  # STOP; legacy files may go on behind it
-        if (width := _LENGTH_BYTES.get(opcode)) is not None:
-            length = int.from_bytes(stream[position + 1 : position + 1 + width], "little")
-            position = min(position + 1 + width + length, end)
-            continue
-        if opcode == b"r":
-            index, position = int.from_bytes(stream[position + 1 : position + 5], "little"), position + 5
-        elif (put := _PUT.match(stream, position)) and put[1].isdigit() and len(put[1]) < 20:
-            index, position = int(put[1]), put.end()
-        elif position + 9 > end:
-            return  # cut in the middle of an argument: the unpickler says so
-        else:
-            raise ValueError(f"no pickle: byte {opcode!r} at {position}")
-        if index > end:
+    most, position, end = max(len(stream), least), 0, len(stream)
+    while (position := _SKIP.match(stream, position).end()) < end:  # type: ignore[union-attr]
+        if stream[position] == _STOP:
+            return  # legacy files may go on behind it
+        start, (position, index) = position, _odd(stream, position)
+        if index > most:
             raise ValueError(f"memo index {index} in a stream of {end} bytes")
+        if position == start:
+            if position + 9 > end:
+                return  # cut in the middle of an argument: the unpickler says so
+            raise ValueError(f"no pickle: byte {stream[position : position + 1]!r} at {position}")
+
+
+def may_nest_deeply(stream: bytes) -> bool:
+    """Whether a stream may put more than `DEEPEST` tuples into each other; cheap where it has few of them."""
+    if len(stream) <= DEEPEST or _is_mostly_data(stream):
+        return False
+    if sum(map(stream.count, (b"t", b"\x85", b"\x86", b"\x87"))) <= DEEPEST:
+        return False
+    count = position = 0
+    while position < len(stream) and count <= DEEPEST:
+        found = _NESTED.match(stream, position)
+        count += len(found[1])  # type: ignore[index]
+        position = found.end()  # type: ignore[union-attr]
+        if not found[1]:  # type: ignore[index]
+            start, (position, _) = position, _odd(stream, position)
+            if position == start:  # STOP, or what is no pickle
+                break
+    return count > DEEPEST
+
+
+def _is_mostly_data(stream: bytes) -> bool:
+    """Whether a stream has no more than 3000 opcodes: arrays, and no texts full of "t"."""
+    position = 0
+    for _ in range(64):
+        position = _SKIP_FEW.match(stream, position).end()  # type: ignore[union-attr]
+        if position >= len(stream) or stream[position] == _STOP:
+            return True
+        position, _ = _odd(stream, position)
+    return False
+
+
+_STOP = b"."[0]
+
+
+def _odd(stream: bytes, position: int) -> tuple[int, int]:
+    """Place behind an opcode that the patterns leave out, and the memo place that it names.
+
+    These are texts and numbers of any length, and far memo places; where it is none of them, it is not passed.
+    """
+    opcode, end = stream[position : position + 1], len(stream)
+    if (width := _LENGTH_BYTES.get(opcode)) is not None:
+        length = int.from_bytes(stream[position + 1 : position + 1 + width], "little")
+        return min(position + 1 + width + length, end), 0
+    if opcode == b"r":
+        return min(position + 5, end), int.from_bytes(stream[position + 1 : position + 5], "little")
+    if (put := _PUT.match(stream, position)) and put[1].isdigit() and len(put[1]) < 20:
+        return put.end(), int(put[1])
+    return position, 0

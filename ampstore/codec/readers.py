@@ -4,7 +4,7 @@ import functools
 import pickle
 import struct
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from ampstore.codec.arrays import ArrayGuard, DtypeGuard, NeedsCare, PlainDtype, checked_state, dtype_from
@@ -12,6 +12,14 @@ from ampstore.codec.guard import Guard, check
 
 if TYPE_CHECKING:
     from ampstore.codec.safe import Rule
+
+
+_DEEPEST = 1000  # as deep as a pickler of the default recursion limit writes
+_DEEPEST_DTYPE = 50  # numpy's time grows with the square
+
+# The hashes of their instances are those of their attributes. If one of these is a tuple with the instance in it,
+# 1000 of Python's calls lie on the stack before the RecursionError, and between them all of C's.
+_HASHED_IN_PYTHON = frozenset(("uuid", "fractions", "pathlib", "pathlib._local"))
 
 
 class Reader(pickle.Unpickler):
@@ -25,7 +33,7 @@ class Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         found = self.rule.find(module, name)
-        if isinstance(found, ArrayGuard):
+        if isinstance(found, ArrayGuard) or module in _HASHED_IN_PYTHON:
             raise NeedsCare
         if isinstance(found, DtypeGuard):
             if self.dtypes is None:
@@ -44,11 +52,16 @@ def _plain_dtype(guard: DtypeGuard, made: "list[weakref.ref[PlainDtype]]", *argu
 
 
 class CarefulReader(pickle._Unpickler):
-    """Unpickler under a rule, in Python: it sees what numpy is handed. Arrays cost about twice the time."""
+    """Unpickler under a rule, in Python: it sees what is handed to numpy and to instances.
+
+    Arrays cost about twice the time, small values ten times. Tuples and arrays within each other are counted:
+    hashing and deleting them calls itself in C, without a limit.
+    """
 
     def __init__(self, file: BinaryIO, rule: "Rule", encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self._rule = rule
+        self._depths: dict[int, int] = {}  # by id: of an object that is gone it is the depth of its successor at most
 
     def find_class(self, module: str, name: str) -> object:
         return self._rule.find(module, name)
@@ -60,14 +73,39 @@ class CarefulReader(pickle._Unpickler):
         state, made = stack.pop(), stack[-1]
         if isinstance(made, ndarray):
             made.__setstate__(checked_state(made, state))
+            if made.dtype.hasobject:
+                self._enter(made, state[4])
         elif isinstance(made, dtype):
             # A state of numpy's own making, not that of the stream, which numpy would believe.
             honest = dtype_from(made, state)
             made.__setstate__(honest.__reduce__()[2])  # type: ignore[attr-defined]
+            self._enter(made, _parts(state), _DEEPEST_DTYPE)
             check(made == honest and (made.itemsize, made.flags) == (honest.itemsize, honest.flags), "dtype")
         else:
+            _check_attributes(made, state)
             stack.append(state)
             super().load_build()  # type: ignore[misc]
+
+    def _enter(self, outer: object, inner: Iterable[object], deepest: int = _DEEPEST) -> None:
+        depth = 1 + max((self._depths[id(item)] for item in inner if id(item) in self._depths), default=0)
+        check(depth <= deepest, "a value within itself, or within so many others")
+        self._depths[id(outer)] = depth
+
+    def load_tuple(self) -> None:
+        super().load_tuple()  # type: ignore[misc]
+        self._enter(self.stack[-1], self.stack[-1])  # type: ignore[attr-defined]
+
+    def load_tuple1(self) -> None:
+        super().load_tuple1()  # type: ignore[misc]
+        self._enter(self.stack[-1], self.stack[-1])  # type: ignore[attr-defined]
+
+    def load_tuple2(self) -> None:
+        super().load_tuple2()  # type: ignore[misc]
+        self._enter(self.stack[-1], self.stack[-1])  # type: ignore[attr-defined]
+
+    def load_tuple3(self) -> None:
+        super().load_tuple3()  # type: ignore[misc]
+        self._enter(self.stack[-1], self.stack[-1])  # type: ignore[attr-defined]
 
     def load_newobj(self) -> None:
         check(isinstance(self.stack[-2], type), "NEWOBJ")  # type: ignore[attr-defined]
@@ -87,4 +125,24 @@ class CarefulReader(pickle._Unpickler):
         pickle.NEWOBJ[0]: load_newobj,
         pickle.NEWOBJ_EX[0]: load_newobj_ex,
         pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.TUPLE[0]: load_tuple,
+        pickle.TUPLE1[0]: load_tuple1,
+        pickle.TUPLE2[0]: load_tuple2,
+        pickle.TUPLE3[0]: load_tuple3,
     }
+
+
+def _parts(state: Any) -> list[object]:
+    """Dtypes within a dtype, from a state that numpy took."""
+    _, _, inner, _, fields, *_ = state
+    return [part[0] for part in (fields or {}).values()] + ([inner[0]] if inner else [])
+
+
+def _check_attributes(made: object, state: Any) -> None:
+    """Refuse attributes that no writer gives to an instance whose hash they are."""
+    home = type(made).__module__
+    if home == "uuid":
+        check(type(state) is dict and type(state.get("int")) is int and state.keys() <= {"int", "is_safe"}, "UUID")
+        check(type(state.get("is_safe", 0)) is int, "UUID")
+    else:
+        check(home not in _HASHED_IN_PYTHON, type(made).__name__)

@@ -31,7 +31,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, BinaryIO, Literal
 
 from ampstore.codec.arrays import NeedsCare
-from ampstore.codec.names import CLASSES, GUARDS, ODD_METHOD, canonical, stand_in
+from ampstore.codec.names import CLASSES, GUARDS, ODD_METHOD, canonical, plain_slice, stand_in
+from ampstore.codec.opcodes import check_stream, may_nest_deeply
 from ampstore.codec.readers import CarefulReader, Reader
 from ampstore.errors import CodecError, CorruptEntryError, EncodeError, ForbiddenGlobalError
 
@@ -111,17 +112,20 @@ class Rule:
         if self.anything:
             return pickle.loads(stream)
         try:
+            check_stream(stream)
             if len(stream) > LARGE:
                 with no_garbage_collection():
-                    return self.unpickle(io.BytesIO(stream))
-            return self.unpickle(io.BytesIO(stream))
+                    return self.unpickle(io.BytesIO(stream), careful=may_nest_deeply(stream))
+            return self.unpickle(io.BytesIO(stream), careful=may_nest_deeply(stream))
         except (CodecError, ImportError):
             raise
         except Exception as err:
             raise CorruptEntryError(key, f"its pickle fails with {type(err).__name__}: {err}") from err
 
-    def unpickle(self, file: BinaryIO, encoding: str = "ASCII") -> object:
+    def unpickle(self, file: BinaryIO, encoding: str = "ASCII", *, careful: bool = False) -> object:
         """Value of the pickle that is `file`; errors as they come."""
+        if careful:
+            return CarefulReader(file, self, encoding).load()
         reader = Reader(file, encoding=encoding)
         reader.rule = self
         try:
@@ -226,6 +230,8 @@ class _Writer(pickle.Pickler):
         else:
             self._check_instance(cls)
             self._builders.add(cls)
+            if cls is slice and not plain_slice(value):  # type: ignore[arg-type]
+                raise EncodeError("slice", "a slice of slices, tuples or lists could not be read back")
             if cls is defaultdict and isinstance(value.default_factory, type):  # type: ignore[attr-defined]
                 self._builders.add(value.default_factory)  # type: ignore[attr-defined]
             if isinstance(value, BaseException):
