@@ -27,8 +27,8 @@ import pytest
 
 from ampstore.codec import Rule, load_legacy, same
 from ampstore.codec import safe as codec_safe
-from ampstore.codec.opcodes import check_memo
-from ampstore.errors import CodecError, CorruptEntryError, ForbiddenGlobalError, LegacyPickleError
+from ampstore.codec.opcodes import check_memo, check_stream, may_nest_deeply
+from ampstore.errors import CodecError, CorruptEntryError, EncodeError, ForbiddenGlobalError, LegacyPickleError
 
 OURS = (ForbiddenGlobalError, CorruptEntryError, LegacyPickleError)
 HEAD = b"\x80\x05"
@@ -690,7 +690,7 @@ BOMBS = {
 } | {f"gadget: {name}": whole(piece) for name, piece in GADGETS.items()}
 
 IN_STORE_BOMBS = ("long_binput", "long_binput, larger", "put", "put, larger", "put, spelt oddly", "put behind a text")
-"""These make the unpickler ask for memory that it is refused; the limit of the process bounds them."""
+"""These would make the unpickler ask for gigabytes."""
 
 
 def test_bombs_stay_small_and_quick():
@@ -706,15 +706,24 @@ def test_bombs_stay_small_and_quick():
     for line in lines[:-1]:
         if line.startswith("gadget"):
             assert "refused" in line, line
-        if any(line.startswith(f"{name} legacy") for name in IN_STORE_BOMBS):
-            assert "refused LegacyPickleError" in line, line
+        if any(line.startswith((f"{name} legacy", f"{name} store")) for name in IN_STORE_BOMBS):
+            assert "refused" in line, line
 
 
 @pytest.mark.parametrize("name", IN_STORE_BOMBS)
-def test_legacy_streams_may_not_name_far_memo_places(name):
-    """The scan refuses the index before any memory is asked for."""
-    with pytest.raises(ValueError, match="memo index|no pickle"):
-        check_memo(BOMBS[name])
+def test_streams_may_not_name_far_memo_places(name):
+    """The scan refuses the index before any memory is asked for, in a store as in a legacy file."""
+    for check in (check_memo, check_stream):
+        with pytest.raises(ValueError, match="memo index|no pickle"):
+            check(BOMBS[name])
+
+
+def test_a_slice_of_slices_is_refused_when_it_is_written():
+    """Nobody stores what cannot be read back."""
+    for value in (slice(slice(1)), slice((1, 2))):
+        with pytest.raises(EncodeError):
+            Rule().dumps(value)
+    assert Rule().loads("k", Rule().dumps(slice(1, None, 2))) == slice(1, None, 2)
 
 
 def test_the_scan_passes_every_stream_that_a_pickler_writes():
@@ -724,7 +733,21 @@ def test_the_scan_passes_every_stream_that_a_pickler_writes():
         for _ in range(60):
             texts = ["r" * chance.choice((0, 1, 30, 47, 48, 49, 255, 256, 70_000)) + "p9999999" for _ in range(5)]
             value = {one: [one, one.encode() * 2, bytearray(b"rp"), len(one), -1.5, (1, 2), {"x"}] for one in texts}
-            check_memo(pickle.dumps([value, np.arange(9.0), ase.Atoms("Cu"), 10**400], protocol))
+            stream = pickle.dumps([value, np.arange(9.0), ase.Atoms("Cu"), 10**400], protocol)
+            check_memo(stream)
+            check_stream(stream)
+            assert not may_nest_deeply(stream)
+
+
+def test_many_tuples_are_not_deep():
+    """Only tuples are counted, not every text with a "t" in it; what is read carefully comes back equal."""
+    texts = [f"tttt{n}" for n in range(20_000)]
+    assert not may_nest_deeply(pickle.dumps(texts))
+    assert may_nest_deeply(pickle.dumps([(n,) for n in range(60_000)]))
+    value = {(n, (n, "t")): uuid.UUID(int=n) for n in range(30_000)}
+    for protocol in (0, 2, 5):
+        stream = Rule().dumps(value, protocol)
+        assert Rule().loads("k", stream) == value
 
 
 # Mutations of good streams.

@@ -39,23 +39,26 @@ DEEPEST = 50_000
 
 _SMALL_PLACE = 1 << 20  # a table of 16 MB
 _FAR_PLACE = re.compile(rb"r..(?:[\x10-\xff].|.[^\0])", re.DOTALL)
+# CPython 3.11 asks for the memory of a bytearray before it looks for its bytes, and prints a SystemError if it gets none.
+_LARGE_BYTEARRAY = re.compile(rb"\x96.{3}(?:[\x40-\xff]|.(?!\0{4}))", re.DOTALL)
 _FAR_PUT = re.compile(rb"p[ \t\r\f\v+_0-9]{7,}\n")
 
 
 def check_stream(stream: bytes) -> None:
-    """Refuse a stream that names a memo place beyond 2**20 and beyond its own length.
+    """Refuse a stream that names a memo place beyond 2**20 and beyond its own length, or a bytearray that it lacks.
 
     Raises
     ------
     ValueError
         As `check_memo`.
     """
-    if (_FAR_PLACE.search(stream) or _FAR_PUT.search(stream)) and not _HARMLESS.match(stream):
+    odd = _FAR_PLACE.search(stream) or _FAR_PUT.search(stream) or _LARGE_BYTEARRAY.search(stream)
+    if odd and not _HARMLESS.match(stream):
         check_memo(stream, _SMALL_PLACE)
 
 
 def check_memo(stream: bytes, least: int = 0) -> None:
-    """Refuse a stream that names a memo place beyond its own length, and beyond `least`.
+    """Refuse a stream that names a memo place beyond its own length and beyond `least`, or a bytearray that it lacks.
 
     Raises
     ------
@@ -67,6 +70,8 @@ def check_memo(stream: bytes, least: int = 0) -> None:
         if stream[position] == _STOP:
             return  # legacy files may go on behind it
         start, (position, index) = position, _odd(stream, position)
+        if stream[start] == _BYTEARRAY and position == end:
+            raise ValueError(f"a bytearray at {start} reaches past the end")
         if index > most:
             raise ValueError(f"memo index {index} in a stream of {end} bytes")
         if position == start:
@@ -105,6 +110,7 @@ def _is_mostly_data(stream: bytes) -> bool:
 
 
 _STOP = b"."[0]
+_BYTEARRAY = 0x96
 
 
 def _odd(stream: bytes, position: int) -> tuple[int, int]:
