@@ -7,7 +7,9 @@ bytes. And a tuple in a tuple in a tuple is hashed by C code that calls itself w
 
 `check_memo` walks all opcodes by one regular expression (`pickletools.genops` takes ten times that, and
 cannot read all Python 2 strings). What ampstore writes names no places at all, so `check_stream`
-looks first whether any bytes could be such an opcode: 1 us where none could.
+looks first whether any bytes could be such an opcode: 1 us where none could. Where some do, which is so of most
+pickles with a text or a float in them, the walk takes a fifth to a half of the time of unpickling, and as long
+again for a list of short texts.
 """
 
 import re
@@ -39,7 +41,7 @@ DEEPEST = 50_000
 
 _SMALL_PLACE = 1 << 20  # a table of 16 MB
 _FAR_PLACE = re.compile(rb"r..(?:[\x10-\xff].|.[^\0])", re.DOTALL)
-# CPython 3.11 asks for the memory of a bytearray before it looks for its bytes, and prints a SystemError if it gets none.
+# CPython asks for the memory of a bytearray before it looks for its bytes, and prints a SystemError if it gets none.
 _LARGE_BYTEARRAY = re.compile(rb"\x96.{3}(?:[\x40-\xff]|.(?!\0{4}))", re.DOTALL)
 _FAR_PUT = re.compile(rb"p[ \t\r\f\v+_0-9]{7,}\n")
 

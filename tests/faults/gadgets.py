@@ -11,8 +11,9 @@ import random
 import struct
 from collections.abc import Iterator
 
-from ampstore.codec.names import CLASSES, GUARDS
 from test_safety import HEAD, HOSTILE, named, number, text, ways
+
+from ampstore.codec.names import CLASSES, GUARDS
 
 MORE = """
 os spawnl|os spawnvp|os posix_spawn|os startfile|os unlink|os rename|os environ|os chmod|os kill|os open|os write
@@ -20,88 +21,94 @@ os.path os.system|posix posix_spawn|posix execve|nt _getfullpathname|subprocess 
 subprocess check_call|subprocess getstatusoutput|subprocess _args_from_interpreter_flags|_posixsubprocess fork_exec
 builtins getattr.__call__|builtins object.__reduce_ex__|builtins object.__init_subclass__|builtins type.__call__
 builtins type.mro|builtins dict.fromkeys|builtins bytes.decode|builtins str.join|builtins str.encode
-builtins int.from_bytes|builtins float.fromhex|builtins range.__getattribute__|builtins callable
-builtins isinstance|builtins repr|builtins format|builtins chr|builtins pow|builtins round|builtins hash
-builtins copyright|builtins credits|builtins license|builtins anext|builtins aiter|builtins ascii|builtins bin
-importlib __import__|importlib reload|importlib._bootstrap _load|importlib._bootstrap_external SourceFileLoader
+builtins int.from_bytes|builtins float.fromhex|builtins range.__getattribute__|builtins callable|builtins isinstance
+builtins repr|builtins format|builtins chr|builtins pow|builtins round|builtins hash|builtins copyright
+builtins credits|builtins license|builtins anext|builtins aiter|builtins ascii|builtins bin|importlib __import__
+importlib reload|importlib._bootstrap _load|importlib._bootstrap_external SourceFileLoader
 importlib.machinery SourceFileLoader|importlib.metadata entry_points|importlib.resources files|imp load_dynamic
 pkgutil get_data|pkgutil resolve_name|pkgutil walk_packages|zipimport zipimporter|runpy _run_code|code compile_command
-code InteractiveConsole|codeop Compile|pty fork|pty openpty|pdb Pdb|pdb runeval|bdb Bdb.run|trace Trace
-profile run|cProfile runctx|timeit repeat|timeit Timer|doctest debug_script|unittest.mock patch|unittest.mock _importer
+code InteractiveConsole|codeop Compile|pty fork|pty openpty|pdb Pdb|pdb runeval|bdb Bdb.run|trace Trace|profile run
+cProfile runctx|timeit repeat|timeit Timer|doctest debug_script|unittest.mock patch|unittest.mock _importer
 ctypes CFUNCTYPE|ctypes memmove|ctypes string_at|ctypes util.find_library|ctypes.util find_library|_ctypes CFuncPtr
 _ctypes call_function|cffi FFI|mmap mmap|array array|struct unpack|operator call|operator setitem|operator concat
 operator imul|operator mul|operator pow|operator lshift|_operator attrgetter|_operator methodcaller
 functools partialmethod|functools singledispatch|functools lru_cache|functools cached_property|functools wraps
 itertools starmap|itertools chain.from_iterable|itertools repeat|itertools product|itertools cycle|itertools count
-types CoroutineType|types GeneratorType|types new_class|types DynamicClassAttribute|types GenericAlias|typing get_type_hints
-typing ForwardRef|typing _eval_type|inspect getsource|dataclasses make_dataclass|enum Enum|abc ABCMeta|weakref proxy
-weakref ref|copy deepcopy|copy copy|copy _reconstruct|copyreg __newobj_ex__|copyreg __reduce_ex__|copyreg constructor
-copyreg remove_extension|pickle _loads|pickle _Unpickler|pickle whichmodule|pickle decode_long|_pickle load
-_pickle Unpickler|_pickle dump|cPickle loads|dill loads|cloudpickle loads|joblib load|marshal load|marshal dumps
-shelve DbfilenameShelf|dbm.gnu open|dbm.dumb open|sqlite3 Connection|sqlite3 dbapi2.connect|sqlite3.dbapi2 connect
-_sqlite3 connect|sqlalchemy create_engine|sqlalchemy text|alembic.config main|zstandard open|filelock FileLock
-zmq Context|click launch|click edit|rich.console Console|xml.etree.ElementTree parse|xml.sax parse|plistlib load
-json load|json loads|configparser ConfigParser|tomllib load|csv reader|fileinput input|linecache getline|glob glob
-shutil copytree|shutil move|shutil unpack_archive|shutil make_archive|tarfile open|tarfile TarFile.extractall
-zipfile main|gzip open|bz2 open|lzma open|tempfile mkdtemp|tempfile TemporaryDirectory|tempfile _get_candidate_names
-io open|io FileIO|io open_code|io BytesIO|_io open|_io FileIO|_pyio open|codecs getreader|codecs lookup|codecs decode
-_codecs escape_encode|_codecs charmap_build|_codecs unregister|encodings search_function|socket socketpair
-socketserver TCPServer|http.server HTTPServer|http.server test|ftplib FTP|telnetlib Telnet|imaplib IMAP4_stream
-nntplib NNTP|poplib POP3|xmlrpc.client ServerProxy|urllib.request urlretrieve|urllib.request build_opener
-asyncio create_subprocess_shell|asyncio.subprocess create_subprocess_exec|multiprocessing.pool Pool
-multiprocessing.managers BaseManager|multiprocessing.reduction DupFd|multiprocessing.util Finalize
-concurrent.futures.process ProcessPoolExecutor|threading Timer|threading settrace|sched scheduler|signal signal
-signal raise_signal|atexit _run_exitfuncs|faulthandler _sigsegv|faulthandler dump_traceback|resource setrlimit
-gc collect|gc freeze|sys _getframe|sys addaudithook|sys setprofile|sys displayhook|sys stdout.write|sys intern
-sys set_int_max_str_digits|site addsitedir|sysconfig get_config_vars|platform popen|platform _syscmd_file|getpass getpass
-webbrowser get|webbrowser GenericBrowser|crypt crypt|curses initscr|readline read_init_file|rlcompleter Completer
-logging FileHandler|logging.handlers SocketHandler|logging.config listen|warnings warn|traceback print_exc
-ssl create_default_context|hashlib file_digest|uuid _ipconfig_getter|uuid _popen|uuid subprocess|uuid uuid4
-random Random|secrets token_bytes|decimal Context|decimal Decimal.from_float|fractions Fraction.from_float
-fractions Decimal|datetime date.fromtimestamp|datetime datetime_CAPI|datetime datetime.strptime|collections OrderedDict.fromkeys
-collections Counter.fromkeys|collections deque.extend|collections _itemgetter|collections _chain|collections recursive_repr
-pathlib Path.open|pathlib Path.mkdir|pathlib Path.cwd|pathlib PosixPath.rmdir|pathlib PosixPath.symlink_to|pathlib fnmatch
+types CoroutineType|types GeneratorType|types new_class|types DynamicClassAttribute|types GenericAlias
+typing get_type_hints|typing ForwardRef|typing _eval_type|inspect getsource|dataclasses make_dataclass|enum Enum
+abc ABCMeta|weakref proxy|weakref ref|copy deepcopy|copy copy|copy _reconstruct|copyreg __newobj_ex__
+copyreg __reduce_ex__|copyreg constructor|copyreg remove_extension|pickle _loads|pickle _Unpickler|pickle whichmodule
+pickle decode_long|_pickle load|_pickle Unpickler|_pickle dump|cPickle loads|dill loads|cloudpickle loads|joblib load
+marshal load|marshal dumps|shelve DbfilenameShelf|dbm.gnu open|dbm.dumb open|sqlite3 Connection|sqlite3 dbapi2.connect
+sqlite3.dbapi2 connect|_sqlite3 connect|sqlalchemy create_engine|sqlalchemy text|alembic.config main|zstandard open
+filelock FileLock|zmq Context|click launch|click edit|rich.console Console|xml.etree.ElementTree parse|xml.sax parse
+plistlib load|json load|json loads|configparser ConfigParser|tomllib load|csv reader|fileinput input|linecache getline
+glob glob|shutil copytree|shutil move|shutil unpack_archive|shutil make_archive|tarfile open
+tarfile TarFile.extractall|zipfile main|gzip open|bz2 open|lzma open|tempfile mkdtemp|tempfile TemporaryDirectory
+tempfile _get_candidate_names|io open|io FileIO|io open_code|io BytesIO|_io open|_io FileIO|_pyio open
+codecs getreader|codecs lookup|codecs decode|_codecs escape_encode|_codecs charmap_build|_codecs unregister
+encodings search_function|socket socketpair|socketserver TCPServer|http.server HTTPServer|http.server test|ftplib FTP
+telnetlib Telnet|imaplib IMAP4_stream|nntplib NNTP|poplib POP3|xmlrpc.client ServerProxy|urllib.request urlretrieve
+urllib.request build_opener|asyncio create_subprocess_shell|asyncio.subprocess create_subprocess_exec
+multiprocessing.pool Pool|multiprocessing.managers BaseManager|multiprocessing.reduction DupFd
+multiprocessing.util Finalize|concurrent.futures.process ProcessPoolExecutor|threading Timer|threading settrace
+sched scheduler|signal signal|signal raise_signal|atexit _run_exitfuncs|faulthandler _sigsegv
+faulthandler dump_traceback|resource setrlimit|gc collect|gc freeze|sys _getframe|sys addaudithook|sys setprofile
+sys displayhook|sys stdout.write|sys intern|sys set_int_max_str_digits|site addsitedir|sysconfig get_config_vars
+platform popen|platform _syscmd_file|getpass getpass|webbrowser get|webbrowser GenericBrowser|crypt crypt
+curses initscr|readline read_init_file|rlcompleter Completer|logging FileHandler|logging.handlers SocketHandler
+logging.config listen|warnings warn|traceback print_exc|ssl create_default_context|hashlib file_digest
+uuid _ipconfig_getter|uuid _popen|uuid subprocess|uuid uuid4|random Random|secrets token_bytes|decimal Context
+decimal Decimal.from_float|fractions Fraction.from_float|fractions Decimal|datetime date.fromtimestamp
+datetime datetime_CAPI|datetime datetime.strptime|collections OrderedDict.fromkeys|collections Counter.fromkeys
+collections deque.extend|collections _itemgetter|collections _chain|collections recursive_repr|pathlib Path.open
+pathlib Path.mkdir|pathlib Path.cwd|pathlib PosixPath.rmdir|pathlib PosixPath.symlink_to|pathlib fnmatch
 pathlib sys.modules|numpy lib.npyio.load|numpy loads|numpy asarray|numpy array|numpy zeros|numpy ones|numpy empty
 numpy full|numpy arange|numpy tile|numpy fromstring|numpy fromiter|numpy fromregex|numpy open_memmap|numpy savez
 numpy savetxt|numpy piecewise|numpy frompyfunc|numpy apply_over_axes|numpy set_printoptions|numpy set_string_function
-numpy seterrcall|numpy seterr|numpy test|numpy source|numpy lookfor|numpy info|numpy deprecate|numpy nditer|numpy ndindex
-numpy recarray|numpy chararray|numpy poly1d|numpy errstate|numpy busday_count|numpy.lib.format open_memmap
-numpy.lib.format read_array|numpy.lib.utils _Deprecate|numpy.ma.mrecords fromtextfile|numpy.ma.core fromfunction
-numpy.core.multiarray frombuffer|numpy.core.multiarray add_docstring|numpy.core.multiarray set_typeDict
-numpy.core.multiarray array|numpy.core.multiarray ndarray.dump|numpy.core.fromnumeric resize|numpy.core.function_base linspace
-numpy.core._internal _ctypes|numpy.core._dtype_ctypes dtype_from_ctypes_type|numpy.core.records fromfile
-numpy.testing assert_raises|numpy.testing._private.utils measure|numpy.testing._private.utils run_threaded
-numpy.distutils.cpuinfo getoutput|numpy.distutils.lib2def getnm|numpy.f2py main|numpy.f2py.diagnose run_command
-numpy.ctypeslib as_array|numpy.ctypeslib ndpointer|numpy.random RandomState|numpy.random mtrand._rand|numpy.polynomial Polynomial
+numpy seterrcall|numpy seterr|numpy test|numpy source|numpy lookfor|numpy info|numpy deprecate|numpy nditer
+numpy ndindex|numpy recarray|numpy chararray|numpy poly1d|numpy errstate|numpy busday_count
+numpy.lib.format open_memmap|numpy.lib.format read_array|numpy.lib.utils _Deprecate|numpy.ma.mrecords fromtextfile
+numpy.ma.core fromfunction|numpy.core.multiarray frombuffer|numpy.core.multiarray add_docstring
+numpy.core.multiarray set_typeDict|numpy.core.multiarray array|numpy.core.multiarray ndarray.dump
+numpy.core.fromnumeric resize|numpy.core.function_base linspace|numpy.core._internal _ctypes
+numpy.core._dtype_ctypes dtype_from_ctypes_type|numpy.core.records fromfile|numpy.testing assert_raises
+numpy.testing._private.utils measure|numpy.testing._private.utils run_threaded|numpy.distutils.cpuinfo getoutput
+numpy.distutils.lib2def getnm|numpy.f2py main|numpy.f2py.diagnose run_command|numpy.ctypeslib as_array
+numpy.ctypeslib ndpointer|numpy.random RandomState|numpy.random mtrand._rand|numpy.polynomial Polynomial
 numpy.linalg.linalg inv|numpy._pytesttester PytestTester|numpy.compat.py3k npy_load_module|numpy.array_api asarray
-scipy.io loadmat|scipy.optimize minimize|scipy.LowLevelCallable os|matplotlib.pyplot savefig|pandas read_pickle|pandas eval
-torch load|torch.serialization load|tensorflow keras.models.load_model|sklearn.externals joblib.load
-ase Atoms.edit|ase.atoms Atoms.todict|ase.atoms Atoms.fromdict|ase.atoms copy|ase.atoms numbers|ase.atoms string2symbols
-ase.io.ulm open|ase.io.ulm ulmopen|ase.io.jsonio read_json|ase.io.jsonio decode|ase.io.pickletrajectory PickleTrajectory
-ase.io.bundletrajectory BundleTrajectory|ase.io.formats parse_filename|ase.io.gpumd read_gpumd|ase.io.animation write_gif
-ase.db.core connect|ase.db.core Database|ase.db.sqlite SQLite3Database|ase.db.app main|ase.db.row AtomsRow.toatoms
-ase.db.row atoms2dict|ase.calculators.calculator Calculator|ase.calculators.calculator get_calculator_class
+scipy.io loadmat|scipy.optimize minimize|scipy.LowLevelCallable os|matplotlib.pyplot savefig|pandas read_pickle
+pandas eval|torch load|torch.serialization load|tensorflow keras.models.load_model|sklearn.externals joblib.load
+ase Atoms.edit|ase.atoms Atoms.todict|ase.atoms Atoms.fromdict|ase.atoms copy|ase.atoms numbers
+ase.atoms string2symbols|ase.io.ulm open|ase.io.ulm ulmopen|ase.io.jsonio read_json|ase.io.jsonio decode
+ase.io.pickletrajectory PickleTrajectory|ase.io.bundletrajectory BundleTrajectory|ase.io.formats parse_filename
+ase.io.gpumd read_gpumd|ase.io.animation write_gif|ase.db.core connect|ase.db.core Database
+ase.db.sqlite SQLite3Database|ase.db.app main|ase.db.row AtomsRow.toatoms|ase.db.row atoms2dict
+ase.calculators.calculator Calculator|ase.calculators.calculator get_calculator_class
 ase.calculators.calculator subprocess.check_call|ase.calculators.vasp Vasp|ase.calculators.espresso Espresso
 ase.calculators.lj LennardJones|ase.calculators.abinit Abinit|ase.calculators.socketio SocketIOCalculator
-ase.calculators.socketio SocketServer|ase.calculators.checkpoint Checkpoint|ase.calculators.loggingcalc LoggingCalculator
-ase.utils devnull|ase.utils opencew|ase.utils workdir|ase.utils lazyproperty|ase.utils.plugins list_functions
-ase.utils.sphinx create_png_files|ase.utils.parsemath eval_expression|ase.parallel paropen|ase.parallel parprint
-ase.visualize.viewers view|ase.visualize.external viewers|ase.gui.gui GUI|ase.gui.ag main|ase.cli.run Run|ase.cli.exec main
-ase.optimize BFGS|ase.optimize.optimize Optimizer|ase.md.verlet VelocityVerlet|ase.build molecule|ase.cluster.wulff wulff
-ase.test test|ase.test.testsuite test|ase.thermochemistry IdealGasThermo|ase.vibrations Vibrations|ase.constraints dict2constraint
+ase.calculators.socketio SocketServer|ase.calculators.checkpoint Checkpoint
+ase.calculators.loggingcalc LoggingCalculator|ase.utils devnull|ase.utils opencew|ase.utils workdir
+ase.utils lazyproperty|ase.utils.plugins list_functions|ase.utils.sphinx create_png_files
+ase.utils.parsemath eval_expression|ase.parallel paropen|ase.parallel parprint|ase.visualize.viewers view
+ase.visualize.external viewers|ase.gui.gui GUI|ase.gui.ag main|ase.cli.run Run|ase.cli.exec main|ase.optimize BFGS
+ase.optimize.optimize Optimizer|ase.md.verlet VelocityVerlet|ase.build molecule|ase.cluster.wulff wulff|ase.test test
+ase.test.testsuite test|ase.thermochemistry IdealGasThermo|ase.vibrations Vibrations|ase.constraints dict2constraint
 ase.constraints slice2enlist|ase.constraints Filter|ase.cell Cell.new|ase.cell Cell.fromcellpar|ase.formula parse
-ase.symbols Symbols.get_chemical_formula|ase.lattice lattice_attr|ase.dft.kpoints bandpath|ase.neighborlist NeighborList.update
-ase.neighborlist neighbor_list|ase.spacegroup crystal|ase.calculators.singlepoint SinglePointDFTCalculator.get_bz_k_points
-amp Amp.load|amp.utilities Logger|amp.utilities FileDatabase|amp.model.neuralnetwork NeuralNetwork|ampstore Store
-ampstore FileDatabase|ampstore install|ampstore.cli main|ampstore.backend SQLite|ampstore.launch start|ampstore.launch.command os
-ampstore.codec.guard Guard|ampstore.codec.names GUARDS|ampstore.codec.safe importlib.import_module|ampstore.worker main
-ampstore.amp.workers os|hypothesis find|pytest main|_pytest.monkeypatch MonkeyPatch|pip main|setuptools setup|distutils.core run_setup
-pydoc pipepager|pydoc locate|pydoc tempfilepager|idlelib.rpc SocketIO|mailcap findmatch|nturl2path url2pathname|sre_compile compile
-re compile|re.sub os|string Formatter|textwrap os|gettext translation|locale setlocale|wsgiref.simple_server demo_app
-_frozen_importlib _find_and_load|_frozen_importlib_external SourceFileLoader|_imp create_dynamic|_imp exec_dynamic
-_thread exit|_thread interrupt_main|_signal alarm|_socket socket|_ssl _SSLContext|_winapi CreateProcess|winreg CreateKey
-_testcapi crash_no_current_thread|_testinternalcapi get_configs|_xxsubinterpreters run_string|_interpreters exec
-__future__ annotations|__main__ __dict__|__main__ os.system|__mp_main__ main|builtins.__dict__ eval|sys.modules os
+ase.symbols Symbols.get_chemical_formula|ase.lattice lattice_attr|ase.dft.kpoints bandpath
+ase.neighborlist NeighborList.update|ase.neighborlist neighbor_list|ase.spacegroup crystal
+ase.calculators.singlepoint SinglePointDFTCalculator.get_bz_k_points|amp Amp.load|amp.utilities Logger
+amp.utilities FileDatabase|amp.model.neuralnetwork NeuralNetwork|ampstore Store|ampstore FileDatabase|ampstore install
+ampstore.cli main|ampstore.backend SQLite|ampstore.launch start|ampstore.launch.command os|ampstore.codec.guard Guard
+ampstore.codec.names GUARDS|ampstore.codec.safe importlib.import_module|ampstore.worker main|ampstore.amp.workers os
+hypothesis find|pytest main|_pytest.monkeypatch MonkeyPatch|pip main|setuptools setup|distutils.core run_setup
+pydoc pipepager|pydoc locate|pydoc tempfilepager|idlelib.rpc SocketIO|mailcap findmatch|nturl2path url2pathname
+sre_compile compile|re compile|re.sub os|string Formatter|textwrap os|gettext translation|locale setlocale
+wsgiref.simple_server demo_app|_frozen_importlib _find_and_load|_frozen_importlib_external SourceFileLoader
+_imp create_dynamic|_imp exec_dynamic|_thread exit|_thread interrupt_main|_signal alarm|_socket socket
+_ssl _SSLContext|_winapi CreateProcess|winreg CreateKey|_testcapi crash_no_current_thread
+_testinternalcapi get_configs|_xxsubinterpreters run_string|_interpreters exec|__future__ annotations
+__main__ __dict__|__main__ os.system|__mp_main__ main|builtins.__dict__ eval|sys.modules os
 test.support.script_helper spawn_python|conftest pytest|test_safety os.system|faults.gadgets os
 """
 NAMES = sorted(
@@ -133,7 +140,7 @@ def chains() -> Iterator[tuple[str, str]]:
 
 
 def streams(module: str, name: str) -> Iterator[bytes]:
-    """Every way to a name: GLOBAL, STACK_GLOBAL, INST, OBJ, REDUCE, NEWOBJ, NEWOBJ_EX, BUILD, through another builder."""
+    """Every way to a name: GLOBAL, STACK_GLOBAL, INST, OBJ, REDUCE, NEWOBJ, NEWOBJ_EX, BUILD, other builders."""
     yield from ways(module, name)
     found = named(module, name)
     yield HEAD + found + b"N}" + text("x") + b"Ns\x86b."  # BUILD with the state that is set by setattr
@@ -152,6 +159,8 @@ EXTENSIONS = [b"\x80\x02\x82\x01)R.", b"\x80\x02\x83\x01\x00)R.", b"\x80\x02\x84
 
 _ALLOWED = sorted({(m, n) for m, names in CLASSES.items() for n in names if not m.startswith("ase")} | set(GUARDS))
 _OPCODES = [op for op in pickletools.opcodes if op.code not in ("r", "p", ".")]
+_CALLS = (b")R", b")\x81", b"}b", b"\x85R", b"\x86R", b"(tR", b"]a", b"K\x00Ks", b"\x94", b"h\x00")
+_VALUES = (b"N", b"K\x05", b"}", b"]", b")", b"(", b"\x8f", text("f8"), text("x"), number(2**70))
 
 
 def fuzzed(chance: random.Random) -> bytes:

@@ -6,10 +6,10 @@ import struct
 import subprocess
 
 import pytest
+from test_safety import BOMBS, GOOD, mutant, named, text
 
 from faults.gadgets import EXTENSIONS, NAMES, chains, fuzzed, streams
 from faults.processes import environment, python
-from test_safety import BOMBS, GOOD, mutant, named, text
 
 
 def read_all(fault, pickles, timeout):
@@ -140,7 +140,7 @@ def test_bombs_are_refused_in_bounded_time_and_memory(fault):
 
 @pytest.mark.fault("F18", "hostile codec names, sizes and frames in the rows of a store")
 def test_rows_that_lie_give_named_errors(fault, tmp_path, raw):
-    """A codec that nobody knows, a frame that bursts, a size beyond all bounds: CorruptEntryError, the rest is served."""
+    """A codec that nobody knows, a frame that bursts, a size beyond all bounds: a named error, the rest is served."""
     import sqlite3
     import zlib
     from contextlib import closing
@@ -187,7 +187,8 @@ def test_rows_that_lie_give_named_errors(fault, tmp_path, raw):
         for number, (codec, size, payload) in enumerate(rows):
             checksum = bytes(16) + zlib.crc32(payload).to_bytes(4)
             connection.execute(
-                "insert into entry (key, codec, kind, size, checksum, written_at, payload) values (?, ?, '', ?, ?, 0, ?)",
+                "insert into entry (key, codec, kind, size, checksum, written_at, payload)"
+                " values (?, ?, '', ?, ?, 0, ?)",
                 (f"bad{number}", codec, size, checksum, payload),
             )
     with ampstore.Store(path) as store:
