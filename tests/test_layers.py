@@ -14,7 +14,7 @@ FLOORS = [
     {"backend", "schema", "anneal", "messages", "launch"},
     {"store", "legacy", "parallel"},
     {"shelf", "transfer", "worker"},
-    {"shelve", "database"},
+    {"shelve", "database", "salvage"},
     {"data"},
     {"amp", "cli"},
     {"__main__"},

@@ -2,7 +2,7 @@
 
     output     tables, sizes, progress, JSON
     target     what a PATH on the command line is: a store's file or a container
-    moving     migrate, export, archive, backup, upgrade
+    moving     migrate, export, archive, backup, upgrade, salvage
     looking    info, ls, get, verify
     changing   put, rm
     annealing  anneal-report

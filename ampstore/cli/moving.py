@@ -1,4 +1,4 @@
-"""Commands that move whole databases: migrate, export, archive, backup, upgrade."""
+"""Commands that move whole databases: migrate, export, archive, backup, upgrade, salvage."""
 
 import os
 from pathlib import Path
@@ -180,4 +180,45 @@ def upgrade(path: Path) -> None:
     click.echo(f"{file} has format {revision}" + (f"; the backup is {made}" if made else ", nothing to do"))
 
 
-COMMANDS = (migrate, export, archive, backup, upgrade)
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option(
+    "--second",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A copy (store, container, archive, loose files) to take lost entries from; may be given again.",
+)
+@click.option("--certain", is_flag=True, help="Leave out what may be an older version or a deleted entry.")
+@allow_option
+@json_option
+def salvage(
+    source: Path, destination: Path, second: tuple[Path, ...], certain: bool, allow: tuple[str, ...], as_json: bool
+) -> None:
+    """Get every undamaged entry out of a damaged store, archive or container into a new store.
+
+    SOURCE is only read; DESTINATION must not exist. Exit code 1 if anything is lost or not certain; it
+    is listed.
+    """
+    from ampstore.salvage import salvage as salvage_store
+
+    report = salvage_store(source, destination, second=second, allow=allow, certain=certain)
+    if as_json:
+        output.print_json(report.as_dict())
+    else:
+        for damage in report.damage:
+            click.echo(output.printable(f"damage: {damage}"), err=True)
+        for finding in report.unsure:
+            click.echo(output.printable(f"unsure: {finding.key}: {finding.reason}"), err=True)
+        for finding in report.lost:
+            click.echo(output.printable(f"lost: {finding.key}: {finding.reason}"), err=True)
+        tail = "" if report.complete else "; more keys may be lost without a trace"
+        click.echo(
+            f"{destination}: {report.written} entries, {report.restored} of them restored, "
+            f"{len(report.unsure)} unsure, {len(report.lost)} lost{tail}"
+        )
+    if not report.whole:
+        raise click.exceptions.Exit(1)
+
+
+COMMANDS = (migrate, export, archive, backup, upgrade, salvage)

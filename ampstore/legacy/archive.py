@@ -241,12 +241,11 @@ def _entries(stream: _Gzip) -> Iterator[tuple[str, str, bytes, float]]:
             return
         padded = -(-member.size // _BLOCK) * _BLOCK
         if member.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE) and member.size <= _LONGEST_NAME_RECORD:
-            data = stream.read(padded)[: member.size]
-            record = _pax(data) if member.type == tarfile.XHDTYPE else record._replace(name=_text(data.rstrip(b"\0")))
+            record = member_record(member, stream.read(padded)[: member.size])
             continue
         name = (record.name or member.name).removeprefix("./")
         mtime, record = record.mtime or float(member.mtime), _Record()
-        reason = _reason(member) or reason_against(name)
+        reason = reason_against_member(member) or reason_against(name)
         if reason:
             stream.skip(padded)
             yield name, reason, b"", 0.0
@@ -262,6 +261,11 @@ class _Record(NamedTuple):
 
     name: str = ""
     mtime: float = 0.0
+
+
+def member_record(member: tarfile.TarInfo, data: bytes) -> _Record:
+    """What the content of an extended header says about the member that follows."""
+    return _pax(data) if member.type == tarfile.XHDTYPE else _Record(name=_text(data.rstrip(b"\0")))
 
 
 def _pax(data: bytes) -> _Record:
@@ -295,7 +299,8 @@ _KINDS = {
 }
 
 
-def _reason(member: tarfile.TarInfo) -> str:
+def reason_against_member(member: tarfile.TarInfo) -> str:
+    """Why a member cannot be an entry, "" if it can."""
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         return _KINDS.get(member.type, "not a regular file")
     if member.size > LARGEST:
