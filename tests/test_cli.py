@@ -28,7 +28,7 @@ COMMANDS = [
     "migrate",
     "put",
     "rekey",
-    "rm",
+    "rm", "salvage",
     "upgrade",
     "verify",
 ]
@@ -97,6 +97,7 @@ def test_wrong_usage_leaves_with_2(name, tmp_path):
     assert run(name, "x", "--no-such-option").exit_code == 2
     if name != "put":
         more = {"get": ["k"], "rm": ["k"], "export": [tmp_path / "o"], "backup": [tmp_path / "o"]}
+        more |= {"salvage": [tmp_path / "o"]}
         more |= {"rekey": ["images.traj", "--from", "v1"]}
         done = run(name, tmp_path / "nowhere", *more.get(name, []))
         assert done.exit_code == 2

@@ -9,6 +9,9 @@ core          the SQL, written once, with SQLAlchemy
 compiled      the text that comes of it
 statements    its names
 failures      SQLite's errors turned into ours
+pages         a file and its WAL page by page, without SQLite
+cells         the cells of those pages
+rows          the rows of a damaged file, and which of them count
 """
 
 from ampstore.backend.connections import Durability

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from ampstore.backend import Row
 from ampstore.backend.cells import BrokenError
 from ampstore.backend.pages import Pages
 from ampstore.backend.rows import OLDER, Entry, Image, Survey
-from ampstore.backend.sqlite import Row
 from ampstore.codec import Codec
 from ampstore.errors import AmpstoreError, CodecError
 from ampstore.legacy import Loose

@@ -7,9 +7,9 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ampstore.backend import Row
 from ampstore.backend.pages import Pages
 from ampstore.backend.rows import Survey
-from ampstore.backend.sqlite import Row
 from ampstore.codec import Allowed, Codec
 from ampstore.durable import sync
 from ampstore.errors import MissingStoreError
