@@ -28,7 +28,8 @@ COMMANDS = [
     "migrate",
     "put",
     "rekey",
-    "rm", "salvage",
+    "rm",
+    "salvage",
     "upgrade",
     "verify",
 ]
