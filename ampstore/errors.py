@@ -12,6 +12,7 @@
     │   ├── StorageError           OSError             full disk, quota, I/O error
     │   ├── BusyError              TimeoutError        another process held the store for too long
     │   └── ClosedError            ValueError          a handle that was closed
+    ├── QueryError                 ValueError          SQL of the user's own that is wrong, or would write
     ├── KeyTypeError               TypeError           a key that is not str
     ├── InvalidKeyError            ValueError          a str that cannot be a key there
     ├── ImageError
@@ -137,6 +138,17 @@ class ClosedError(StoreError, ValueError):
     """The handle was closed."""
 
     sentence = "invalid operation on a closed store"
+
+
+class QueryError(AmpstoreError, ValueError):
+    """SQL of the user's own that SQLite does not understand, or that would do more than read."""
+
+    def __init__(self, sql: str, reason: str) -> None:
+        super().__init__(sql, reason)
+        self.sql, self.reason = sql, reason
+
+    def __str__(self) -> str:
+        return f"{self.sql[:60]!r} cannot be asked: {self.reason}; one SELECT, read-only, is what works here"
 
 
 class KeyTypeError(AmpstoreError, TypeError):

@@ -16,7 +16,9 @@ SAYS = {  # what a floor is about, from the ground up
     4: "the surface of shelve, moving entries, workers",
     5: "Amp's database",
     6: "what is missing is calculated",
-    7: "programs and people",
+    7: "how a calculation goes",
+    8: "a store as a page",
+    9: "programs and people",
 }
 STYLE = """\
 <style>

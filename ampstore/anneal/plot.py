@@ -186,7 +186,12 @@ def _png(searches: Sequence[Kept]) -> bytes:
 
 
 def _page(searches: Sequence[Kept]) -> str:
-    return _PAGE.format(body="\n".join(_section(search) for search in searches))
+    return _PAGE.format(body=sections(searches))
+
+
+def sections(searches: Sequence[Kept]) -> str:
+    """HTML of searches, to stand in a page: a heading, facts and a picture of each."""
+    return "\n".join(_section(search) for search in searches)
 
 
 def _section(search: Kept) -> str:

@@ -102,6 +102,7 @@ def _statements(text: _Compile) -> Statements:
         ),
         info_get=text(select(info.c.value).where(info.c.name == bindparam("name")), "name"),
         info_put=text(_upsert_info(), "name", "value"),
+        info_delete=text(delete(info).where(info.c.name == bindparam("of")), "of"),
         info_all=text(select(info.c.name, info.c.value).order_by(info.c.name)),
         fetch_groups={n: text(select(*row).where(_any_of(n)), *_names(n)) for n in GROUP_SIZES},
         known_groups={n: text(select(entry.c.key).where(_any_of(n)), *_names(n)) for n in GROUP_SIZES},
@@ -123,6 +124,7 @@ def _statements(text: _Compile) -> Statements:
             "owner_was",
             "token_was",
         ),
+        claimants=text(_claimants()),
         claims_release=text(delete(claim).where(claim.c.owner == bindparam("of")), "of"),
         trace_put=text(_upsert_trace(), *trace.c.keys()),
         trace_delete=text(
@@ -166,6 +168,11 @@ def _lease_from_now() -> ColumnElement[float]:
 def _claims_of(count: int) -> ClauseElement:
     row = (claim.c.key, claim.c.owner, claim.c.token, claim.c.expires_at)
     return select(*row, claim.c.expires_at - database_now()).where(_any_of(count, claim.c.key))
+
+
+def _claimants() -> ClauseElement:
+    left = func.max(claim.c.expires_at) - database_now()
+    return select(claim.c.owner, func.count(), left).group_by(claim.c.owner).order_by(claim.c.owner)
 
 
 def _insert_claim() -> ClauseElement:

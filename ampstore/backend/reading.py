@@ -187,6 +187,10 @@ class Reader:
         """key, owner, token, time of expiry and seconds left, for those of the keys that are claimed."""
         return list(self._by_group(self.sql.claims_groups, keys))  # type: ignore[arg-type]
 
+    def claimants(self) -> list[tuple[str, int, float]]:
+        """owner, number of its claims, and seconds until the last one of them expires."""
+        return self._read(self.sql.claimants)  # type: ignore[return-value]
+
     def claims_of(self, owner: str) -> dict[str, int]:
         """Token by key of the claims of an owner."""
         return dict(self._read(self.sql.claims_owned, (owner,)))  # type: ignore[arg-type]

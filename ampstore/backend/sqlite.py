@@ -4,6 +4,7 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
+from urllib.parse import quote
 
 from ampstore.backend.writing import Writer
 from ampstore.errors import DamagedStoreError
@@ -25,7 +26,7 @@ class SQLite(Writer):
         Longest wait for another writer, seconds.
     durability : {"normal", "full"}
         "normal": a power cut may take the last commits, never more, and never corrupts; "full":
-        every commit is on the disk when the call returns (one sync for all that wait for it).
+        every commit is on the disk when the call returns (one fsync each).
 
     Attributes
     ----------
@@ -35,18 +36,18 @@ class SQLite(Writer):
 
     def checkpoint(self, wait: float = 1.0) -> bool:
         """Move the WAL into the main file and empty it; False if a reader held part of it back."""
-        with self.alone():
-            return self._wal.checkpoint(wait)
+        self._writable()
+        return self._wal.checkpoint(wait)
 
     def sync(self) -> None:
         """Put every commit so far on the disk: by a checkpoint, or by syncing the WAL beside readers."""
-        with self.alone():
-            self._wal.sync()
+        self._writable()
+        self._wal.sync()
 
     def compact(self) -> None:
         """Rewrite the file without its free pages, and empty the WAL."""
-        with self.alone() as connection, self._connections.translated():
-            connection.execute("VACUUM")
+        with self._connections.translated():
+            self._writable().execute("VACUUM")
         self.checkpoint()
 
     def copy_to(self, destination: Path) -> None:
@@ -57,6 +58,16 @@ class SQLite(Writer):
                 self.connection().backup(target)
             finally:
                 target.close()
+
+    def replace_by(self, source: Path) -> None:
+        """Take the content of another store's file in one transaction; other connections go on with it."""
+        with self._connections.translated():
+            origin = sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, isolation_level=None)
+            try:
+                origin.backup(self._writable())
+            finally:
+                origin.close()
+        self.checkpoint()
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file; [] if nothing."""

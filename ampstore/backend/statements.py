@@ -30,6 +30,7 @@ class Statements(NamedTuple):
     info_get: str  # name -> value
     info_put: str  # name, value
     info_all: str  # -> name, value
+    info_delete: str  # name
     fetch_groups: dict[int, str]  # n keys -> key, codec, size, checksum, payload
     known_groups: dict[int, str]  # n keys -> key
     put_new: str  # as put; changes nothing where the key is there
@@ -39,6 +40,7 @@ class Statements(NamedTuple):
     claims_renew: str  # lease, owner
     claims_owned: str  # owner -> key, token
     claim_release: str  # key, owner, token
+    claimants: str  # -> owner, keys, seconds that the longest of its claims lasts
     claims_release: str  # owner
     trace_put: str  # run, chain, step, temperature, loss, best, acceptance, improvement, elapsed
     trace_delete: str  # run, first chain

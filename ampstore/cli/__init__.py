@@ -1,23 +1,27 @@
 """The `ampstore` command: thin commands that parse, call and print.
 
-    output     tables, sizes, progress, JSON
-    target     what a PATH on the command line is: a store's file or a container
-    moving     migrate, export, archive, backup, upgrade, salvage
-    looking    info, ls, get, verify
-    changing   put, rm
-    annealing  anneal-report
-    cluster    cores
+    output      tables, sizes, progress, JSON
+    target      what a PATH on the command line is: a store's file, a container, a URL
+    moving      migrate, export, archive, backup, restore, upgrade, salvage
+    looking     info, ls, get, verify, sql
+    changing    put, rm, rekey
+    watching    top, report
+    machine     cores, doctor
+    annealing   anneal-report
+    shell       completion
+
+A module is imported when one of its commands is used, so that `ampstore ls` does not wait for the others.
 
 Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, also a
-path that is no store; 3 the store cannot be used now (busy, no permission, disk).
+path that is no store; 3 the store cannot be used now (busy, no permission, disk); 130 interrupted.
 """
 
 import logging
+from importlib import import_module
 from typing import Any
 
 import click
 
-from ampstore.cli import annealing, changing, cluster, looking, moving
 from ampstore.errors import (
     AccessError,
     AmpstoreError,
@@ -27,12 +31,46 @@ from ampstore.errors import (
     StorageError,
 )
 
+COMMANDS = {
+    "anneal-report": "annealing",
+    "archive": "moving",
+    "backup": "moving",
+    "completion": "shell",
+    "cores": "machine",
+    "doctor": "machine",
+    "export": "moving",
+    "get": "looking",
+    "info": "looking",
+    "ls": "looking",
+    "migrate": "moving",
+    "put": "changing",
+    "rekey": "changing",
+    "report": "watching",
+    "restore": "moving",
+    "rm": "changing",
+    "salvage": "moving",
+    "sql": "looking",
+    "top": "watching",
+    "upgrade": "moving",
+    "verify": "looking",
+}
+"""Module of each command; its function there has the same name, with _ for -."""
+
 _USAGE = (MissingStoreError, NotAStoreError, FileExistsError)
 _NOT_NOW = (AccessError, BusyError, StorageError)
 
 
 class _Group(click.Group):
-    """Turns errors into one sentence and an exit code; the traceback only with --debug."""
+    """Imports a command when it is used; turns errors into one sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click fixed the signatures
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"{__name__}.{COMMANDS[cmd_name]}")
+        return getattr(module, cmd_name.replace("-", "_"))  # type: ignore[no-any-return]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -66,9 +104,8 @@ def main(debug: bool) -> None:
 
     PATH is a store's file (results.db) or a container (label-fingerprints.ampdb; the suffix may be
     left out).
+
+    Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, or
+    a path that is no store; 3 the store cannot be used now (busy, no permission, disk).
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(message)s")
-
-
-for command in (*moving.COMMANDS, *looking.COMMANDS, *changing.COMMANDS, *annealing.COMMANDS, *cluster.COMMANDS):
-    main.add_command(command)

@@ -39,6 +39,3 @@ def anneal_report(path: Path, name: str | None, file: Path | None, as_json: bool
         except ImportError as err:
             raise click.ClickException("pictures need matplotlib: pip install 'ampstore[plot]'") from err
         click.echo(f"written: {file}", err=True)
-
-
-COMMANDS = (anneal_report,)

@@ -1,16 +1,20 @@
-"""Commands that change nothing: info, ls, get, verify."""
+"""Commands that change nothing: info, ls, get, verify, sql."""
 
+import heapq
 import json
-import re
-import time
-from fnmatch import fnmatchcase
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from pprint import pformat
+from typing import Any
 
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import allow_option, json_option, open_target, path_argument
+from ampstore.cli.choosing import Choice, Entry, listing
+from ampstore.cli.target import allow_option, json_option, open_target, path_argument, store_file
 
 
 @click.command()
@@ -44,58 +48,82 @@ def _text(value: object) -> str:
 @click.command()
 @path_argument
 @click.argument("pattern", default="*")
+@click.option("--kind", help="Only entries whose kind contains this text.")
+@click.option("--prefix", default="", help="Only keys that begin so; fast in a store of any size.")
+@click.option("--larger", metavar="BYTES", type=int, help="Only values of at least so many bytes.")
+@click.option("--smaller", metavar="BYTES", type=int, help="Only values of at most so many bytes.")
+@click.option(
+    "--since", metavar="TIME", help="Only what was written since: 2026-11-26, 2026-11-26T12:00 (UTC), 90m, 12h, 7d."
+)
+@click.option(
+    "--sort", type=click.Choice(["key", "bytes", "stored", "written"]), default="key", show_default=True, help="Order."
+)
+@click.option("--reverse", is_flag=True, help="The largest, or newest, first.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="Show at most so many; 0: all.")
 @json_option
-def ls(path: Path, pattern: str, limit: int, as_json: bool) -> None:
+def ls(path: Path, pattern: str, limit: int, as_json: bool, sort: str, reverse: bool, **filters: Any) -> None:
     """List entries: key, kind, sizes, time of writing. PATTERN is a glob such as 'a1*'.
 
-    Entries that a legacy program wrote and nobody folded in yet have no more than a key.
+    Entries that a legacy program wrote and nobody folded in yet have no more than a key. With --json, one document a
+    line.
     """
-    from ampstore.database import FileDatabase
-
-    columns = ["key", "kind", "bytes", "stored", "codec", "written"]
-    rows: list[list[object]] = []
     with open_target(path) as target:
-        store = target.store if isinstance(target, FileDatabase) else target
-        prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-        for key, kind, size, stored, codec, written in store.listing(prefix) if store is not None else ():
-            if limit and len(rows) >= limit:
-                break
-            if fnmatchcase(key, pattern):
-                rows.append([key, kind, size, stored, codec, _time(written)])
-        for key in target.unfolded() if isinstance(target, FileDatabase) else ():
-            if limit and len(rows) >= limit:
-                break
-            if fnmatchcase(key, pattern):
-                rows.append([key, "legacy file", "", "", "", ""])
-    if as_json:
-        for row in rows:
-            click.echo(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False))
-    else:
-        output.print_table(columns, rows)
-
-
-def _time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+        found: Iterable[Entry] = listing(target, Choice.of(pattern, **filters))
+        if sort != "key" or reverse:
+            order = attrgetter(sort)
+            top = heapq.nlargest if reverse else heapq.nsmallest
+            found = top(limit, found, order) if limit else sorted(found, key=order, reverse=reverse)
+        rows = list(islice(found, limit or None)) if not as_json else islice(found, limit or None)
+        if as_json:
+            for entry in rows:
+                click.echo(json.dumps({**entry._asdict(), "written": entry.time}, ensure_ascii=False))
+        else:
+            output.print_table(Entry._fields, [[*entry[:-1], entry.time] for entry in rows])
 
 
 @click.command()
 @path_argument
-@click.argument("key")
+@click.argument("keys", nargs=-1)
 @allow_option
 @json_option
-def get(path: Path, key: str, allow: tuple[str, ...], as_json: bool) -> None:
-    """Print the value of one entry."""
+def get(path: Path, keys: tuple[str, ...], allow: tuple[str, ...], as_json: bool) -> None:
+    """Print the value of an entry, or of several.
+
+    Of several, --json prints one document a line: {"key": ..., "value": ...}. KEYS of - reads keys from stdin, one a
+    line, as `ampstore ls --json PATH | jq -r .key` makes them.
+    """
+    if not keys:
+        raise click.UsageError("name a key, or - to read keys from stdin")
+    many = len(keys) > 1 or keys == ("-",)
+    missing = False
     with open_target(path, allow=allow) as target:
-        try:
-            value = target[key]
-        except KeyError:
-            click.echo(f"{path} has no entry {key!r}; `ampstore ls` lists what it has", err=True)
-            raise click.exceptions.Exit(1) from None
+        for key in _keys(keys):
+            try:
+                value = target[key]
+            except KeyError:
+                click.echo(f"{path} has no entry {key!r}; `ampstore ls` lists what it has", err=True)
+                missing = True
+                continue
+            _print_value(key, value, as_json=as_json, named=many)
+    if missing:
+        raise click.exceptions.Exit(1)
+
+
+def _keys(keys: tuple[str, ...]) -> "Iterator[str]":
+    for key in keys:
+        if key == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        else:
+            yield key
+
+
+def _print_value(key: str, value: object, *, as_json: bool, named: bool) -> None:
     if as_json:
-        output.print_json(value)
-    else:
-        click.echo(pformat(value, width=100, compact=True, sort_dicts=False))
+        output.print_json({"key": key, "value": value} if named else value)
+        return
+    if named:
+        click.echo(f"{output.printable(key)}:")
+    click.echo(pformat(value, width=100, compact=True, sort_dicts=False))
 
 
 @click.command()
@@ -117,4 +145,32 @@ def verify(path: Path, allow: tuple[str, ...], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-COMMANDS = (info, ls, get, verify)
+@click.command()
+@path_argument
+@click.argument("statement")
+@click.option(
+    "--limit", type=click.IntRange(0), default=1000, show_default=True, help="Show at most so many rows; 0: all."
+)
+@json_option
+def sql(path: Path, statement: str, limit: int, as_json: bool) -> None:
+    """Ask a store with SQL, read-only: 'select kind, count(*) from entries group by kind'.
+
+    `entries` has key, kind, bytes, stored, ratio, codec, written. STATEMENT of - reads stdin. Nothing can be changed,
+    and no other file be read. With --json, one document a line; BLOBs as hexadecimal text.
+    """
+    from ampstore.backend.asking import ask
+
+    text = sys.stdin.read() if statement == "-" else statement
+    columns, rows = ask(store_file(path), text, limit + 1 if limit else -1, 30.0)
+    shown = rows[:limit] if limit else rows
+    if as_json:
+        for row in shown:
+            click.echo(json.dumps(dict(zip(columns, map(_cell, row), strict=True)), ensure_ascii=False))
+    else:
+        output.print_table(columns, [[_cell(cell) for cell in row] for row in shown])
+    if len(rows) > len(shown):
+        click.echo(f"only the first {limit} rows; --limit 0 shows all", err=True)
+
+
+def _cell(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else "" if value is None else value

@@ -1,13 +1,14 @@
-"""Commands that move whole databases: migrate, export, archive, backup, upgrade, salvage."""
+"""Commands that move whole databases: migrate, export, archive, backup, restore, upgrade, salvage."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import allow_option, json_option, open_target, path_argument, store_file
+from ampstore.cli.target import allow_option, json_option, open_target, path_argument, store_file, store_place
 
 if TYPE_CHECKING:
     from ampstore.transfer import Report
@@ -167,6 +168,28 @@ def backup(path: Path, destination: Path) -> None:
 
 
 @click.command()
+@click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@path_argument
+@click.option("--dry-run", is_flag=True, help="Verify the backup, write nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before a store is replaced.")
+def restore(source: Path, path: Path, dry_run: bool, yes: bool) -> None:
+    """Put a backup, SOURCE, in the place of the store at PATH, verified first.
+
+    The store that was there is kept beside it under a name that ends in .replaced. Programs that have it open go
+    on with the old one until they open it again; end them first.
+    """
+    from ampstore.transfer import restore as restore_store
+
+    target = store_place(path)
+    if target.exists() and not (yes or dry_run) and sys.stdin.isatty():
+        click.confirm(f"Replace {target} by {source}?", abort=True)
+    done = restore_store(source, target, dry_run=dry_run)
+    would = "would be " if dry_run else ""
+    kept = f"; the old one is {done.replaced}" if done.replaced else ""
+    click.echo(f"{target}: {done.entries} entries {would}restored, verified{kept}")
+
+
+@click.command()
 @path_argument
 def upgrade(path: Path) -> None:
     """Bring a store of an older ampstore to the format of this one; a backup is made first."""
@@ -219,6 +242,3 @@ def salvage(
         )
     if not report.whole:
         raise click.exceptions.Exit(1)
-
-
-COMMANDS = (migrate, export, archive, backup, upgrade, salvage)

@@ -55,3 +55,12 @@ def store_file(path: Path) -> Path:
     if not file.is_file():
         raise MissingStoreError(str(path), "there is no store here; `ampstore migrate` makes one of a legacy container")
     return file
+
+
+def store_place(path: Path) -> Path:
+    """Where the store of a path is, or would be: the path itself, or in the container that it names."""
+    from ampstore.legacy import container_path
+    from ampstore.transfer import STORE_NAME
+
+    container = container_path(path)
+    return container / STORE_NAME if container.is_dir() or container.name == path.name else path

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from ampstore.codec import Blob, Codec
 from ampstore.data.calculator import Calculation, Encoding
+from ampstore.data.progress import Progress
+from ampstore.data.runs import FAILURES, Telling, forget_old
 from ampstore.errors import StoreError
 from ampstore.parallel import Failure, Function
 from ampstore.store.claims import Claims, Taken
@@ -62,6 +64,9 @@ class Sink(Protocol):
     def kept(self) -> contextlib.AbstractContextManager[None]:
         """Context in which what is reserved stays so."""
 
+    def tell(self, progress: Progress, failures: Sequence[Failure], *, ended: bool = False) -> None:
+        """Note how far the run is, where the database keeps notes."""
+
 
 class ClaimingSink:
     """Results go to a database that offers claims."""
@@ -73,6 +78,7 @@ class ClaimingSink:
         self.holds = self._claims.holds
         self.release = self._claims.release
         self.kept = self._claims.kept
+        self._telling: Telling | None = None
 
     def function(self, calculation: Calculation) -> Function:
         """What workers have to do: calculate and encode."""
@@ -81,6 +87,18 @@ class ClaimingSink:
     def put(self, pairs: Pairs) -> None:
         """Store results in one transaction, and give the keys back."""
         self._claims.put(pairs)  # type: ignore[arg-type]
+
+    def tell(self, progress: Progress, failures: Sequence[Failure], *, ended: bool = False) -> None:
+        """Note how far the run is, from time to time."""
+        if self._telling is None:
+            self._telling = Telling(self._claims.owner, progress.total, self._note)
+        first = [[failure.key, failure.cause] for failure in failures[:FAILURES]]
+        self._telling.tell(progress.done, first, progress.failed, ended=ended)
+
+    def _note(self, name: str, value: str) -> None:
+        if (store := self._claims.store) is not None:
+            store.note(name, value)
+            forget_old(store)
 
 
 class PlainSink:
@@ -116,6 +134,9 @@ class PlainSink:
     def kept(self) -> Iterator[None]:
         """Nothing is reserved."""
         yield
+
+    def tell(self, progress: Progress, failures: Sequence[Failure], *, ended: bool = False) -> None:
+        """Nobody asks such a database."""
 
 
 FATAL = (StoreError, OSError, MemoryError)

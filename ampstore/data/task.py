@@ -154,6 +154,8 @@ class Task:
         if self._group and self._seconds_to_flush() <= 0:
             self.flush()
         self._progress.tick()
+        with self._interrupts.shielded():
+            self._sink.tell(self._progress, self.failures)
         waits = [TICK]
         if self._group:
             waits.append(self._seconds_to_flush())
@@ -189,4 +191,5 @@ class Task:
                 self.flush()
             finally:
                 self._progress.close()
+                self._sink.tell(self._progress, self.failures, ended=True)
                 self._sink.release()

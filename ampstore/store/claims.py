@@ -233,6 +233,11 @@ class Claims:
         for key in keys:
             self._held.pop(key, None)
 
+    @property
+    def store(self) -> "Store | None":
+        """The store whose keys are claimed, None if it is not there (any more)."""
+        return self._existing()
+
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """Renew in a thread of its own while the block runs, however long one calculation takes."""

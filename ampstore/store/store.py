@@ -350,7 +350,20 @@ class Store(MutableMapping[str, object]):
 
     def info(self) -> dict[str, str]:
         """Facts about the store: its id, who made it, its format."""
-        return {**self._backend.info(), "format": self._backend.revision() or ""}
+        facts = {name: value for name, value in self._backend.info().items() if " " not in name}
+        return {**facts, "format": self._backend.revision() or ""}
+
+    def notes(self, prefix: str) -> dict[str, str]:
+        """Facts whose names begin with a prefix; one that ends in a blank keeps them out of `info`."""
+        return {name: value for name, value in self._backend.info().items() if name.startswith(prefix)}
+
+    def forget(self, name: str) -> bool:
+        """Keep a fact no longer; False if it was not known."""
+        return self._backend.info_delete(name)
+
+    def claimants(self) -> list[tuple[str, int, float]]:
+        """Who has claims: owner, how many, and seconds until the last one expires."""
+        return self._backend.claimants()
 
     def note(self, name: str, value: str) -> None:
         """Keep a fact about the store."""
@@ -375,6 +388,10 @@ class Store(MutableMapping[str, object]):
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, found by reading all of it: pages, checksums, pickles."""
         return care.verify(self.backend, self.codec)
+
+    def verify_payloads(self) -> Iterator[Damage]:
+        """Damaged pages and payloads, without making the values."""
+        return care.verify_payloads(self.backend, self.codec)
 
     def backup(self, destination: str | os.PathLike[str]) -> Path:
         """Copy the store as it is now into a new file, verified, while others go on writing.

@@ -16,6 +16,7 @@ from ampstore.transfer.folding import FOLDED, fold, left_in_archive
 from ampstore.transfer.legacy import STORE_NAME, export_legacy, find_containers, import_legacy
 from ampstore.transfer.rekey import Rekeyed, change_keys, rekey
 from ampstore.transfer.report import Progress, Report
+from ampstore.transfer.restore import Restored, restore
 
 __all__ = [
     "FOLDED",
@@ -23,6 +24,7 @@ __all__ = [
     "Progress",
     "Rekeyed",
     "Report",
+    "Restored",
     "change_keys",
     "export_legacy",
     "find_containers",
@@ -30,4 +32,5 @@ __all__ = [
     "import_legacy",
     "left_in_archive",
     "rekey",
+    "restore",
 ]
