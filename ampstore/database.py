@@ -21,11 +21,13 @@ from typing import Self
 
 from ampstore.backend import Durability
 from ampstore.codec import Allowed, Codec
+from ampstore.durable import make_directory
 from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, ReadOnlyError
 from ampstore.images import read_images
 from ampstore.images.reading import Images
 from ampstore.images.schemes import key_changes
 from ampstore.legacy import Container, Stamp, container_path, maintenance_lock
+from ampstore.legacy.loose import file_errors
 from ampstore.legacy.names import reason_against
 from ampstore.store import Damage, Store
 from ampstore.store.claims import LEASE, Claims
@@ -127,7 +129,8 @@ class FileDatabase(MutableMapping[str, object]):
         if store is None:
             if not self.path.parent.is_dir():
                 raise MissingStoreError(str(self.path), f"there is no directory {self.path.parent}; create it first")
-            (self.path / "loose").mkdir(parents=True, exist_ok=True)
+            with file_errors(self.path, "made"):
+                make_directory(self.path / "loose")
             store = self._store = self._open("c")
             found = os.stat(self._file)
             self._identity = (found.st_dev, found.st_ino)

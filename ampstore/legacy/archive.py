@@ -23,7 +23,7 @@ from typing import IO, NamedTuple
 from ampstore.codec import Rule
 from ampstore.durable import sync
 from ampstore.errors import AccessError, StorageError
-from ampstore.legacy.loose import LARGEST, holds_value, remove_if
+from ampstore.legacy.loose import LARGEST, file_error, file_errors, holds_value, remove_if
 from ampstore.legacy.names import Problem, reason_against, temporary_name
 
 _BLOCK = 512
@@ -118,23 +118,26 @@ class Archive:
             return _signature(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return ""
-        except PermissionError as err:
-            raise AccessError(str(self.path)) from err
+        except OSError as err:
+            raise file_error(str(self.path), err, "read") from err
 
     def remove(self) -> None:
         """Delete the archive."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with file_errors(self.path, "removed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.path.unlink()
 
     def remove_unchanged(self, signature: str) -> bool:
         """Delete the archive unless somebody wrote it since; False if it stays."""
-        return remove_if(self.path, lambda aside: _signature(aside) == signature)
+        with file_errors(self.path, "removed"):
+            return remove_if(self.path, lambda aside: _signature(aside) == signature)
 
     def _look(self) -> tuple[int, ...] | None:
         try:
             found = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as err:
+            raise file_error(str(self.path), err, "read") from err
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _current(self) -> _Content:
@@ -324,8 +327,18 @@ def write_archive(path: Path, entries: Iterable[tuple[str, bytes, float]]) -> No
     """Write name, bytes and mtime of entries as a new archive in the place of the old one.
 
     The old one is replaced when the new one is complete and on the disk.
+
+    Raises
+    ------
+    AccessError, StorageError
+        The old archive is as it was then.
     """
     partial = path.parent / temporary_name()
+    with file_errors(path, "written"):
+        _write(partial, entries, path)
+
+
+def _write(partial: Path, entries: Iterable[tuple[str, bytes, float]], path: Path) -> None:
     try:
         with open(partial, "xb") as file:
             with tarfile.open(fileobj=file, mode="w:gz", compresslevel=6, format=tarfile.GNU_FORMAT) as tar:
@@ -337,6 +350,7 @@ def write_archive(path: Path, entries: Iterable[tuple[str, bytes, float]]) -> No
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error counts
+            partial.unlink()
         raise
     sync(path.parent)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Self
 
 from ampstore.codec import Allowed, Rule, dump_legacy, load_legacy
+from ampstore.durable import make_directory
 from ampstore.errors import AccessError, BusyError, CodecError, KeyTypeError, LegacyPickleError, MissingStoreError
 from ampstore.legacy.archive import Archive, write_archive
-from ampstore.legacy.loose import Loose, Stamp, remove_left_overs
+from ampstore.legacy.loose import Loose, Stamp, file_errors, remove_left_overs
 from ampstore.legacy.names import Problem, check_name, reason_against
 
 log = logging.getLogger(__name__)
@@ -232,7 +233,8 @@ class LegacyDatabase(MutableMapping[str, object]):
                 if found and found[1] == stamp:
                     yield name, found[0], stamp.mtime_ns / 1e9
 
-        (self.path / "loose").mkdir(parents=True, exist_ok=True)
+        with file_errors(self.path, "written"):
+            make_directory(self.path / "loose")
         if archive.problems():
             kept = self.path / f"archive-damaged-{time.time_ns()}.tar.gz"
             os.link(archive.path, kept)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.codec import Rule, ends_whole, load_legacy
-from ampstore.durable import sync
+from ampstore.durable import make_directory, sync
 from ampstore.errors import (
     AccessError,
     AmpstoreError,
@@ -22,6 +22,7 @@ from ampstore.errors import (
     ForbiddenGlobalError,
     LegacyPickleError,
     StorageError,
+    StoreError,
 )
 from ampstore.legacy.names import Problem, is_left_over, is_ours, reason_against, temporary_name
 
@@ -37,6 +38,24 @@ TICK = 0.02
 _TAIL = 512
 _NO_FILE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO))  # link loops, O_NOFOLLOW; sockets
 _LEFT_OVER_AFTER = 3600.0
+
+
+def file_error(path: str, err: OSError, action: str) -> StoreError:
+    """Our error for one of the operating system's, about a file that cannot be read, written or removed."""
+    if isinstance(err, PermissionError):
+        return AccessError(path)
+    return StorageError(path, f"cannot be {action}: {err.strerror or err}")
+
+
+@contextlib.contextmanager
+def file_errors(path: "str | os.PathLike[str]", action: str) -> Iterator[None]:
+    """The operating system's errors in the block come out as ours; FileExistsError stays what it is."""
+    try:
+        yield
+    except OSError as err:
+        if isinstance(err, (AmpstoreError, FileExistsError)):
+            raise
+        raise file_error(str(path), err, action) from err
 
 
 class Stamp(NamedTuple):
@@ -129,7 +148,7 @@ class Loose:
         except OSError as err:
             if err.errno not in _NO_FILE:
                 # "Not there" would bring up an older value, or have this one calculated again.
-                raise _translated(path, err, "read") from err
+                raise file_error(path, err, "read") from err
             yield None
             return
         try:
@@ -138,7 +157,7 @@ class Loose:
         except AmpstoreError:
             raise
         except OSError as err:
-            raise _translated(path, err, "read") from err
+            raise file_error(path, err, "read") from err
         finally:
             os.close(descriptor)
 
@@ -193,11 +212,9 @@ class Loose:
         AccessError, StorageError
             The old file is as it was then.
         """
-        try:
-            os.makedirs(self.directory, exist_ok=True)
+        with file_errors(self.directory / name, "written"):
+            make_directory(self.directory)
             write_atomically(self.directory / name, data)
-        except OSError as err:
-            raise _translated(str(self.directory / name), err, "written") from err
 
     def remove(self, name: str) -> bool:
         """Delete a file; False if there is none."""
@@ -205,6 +222,8 @@ class Loose:
             os.unlink(self.directory / name)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as err:
+            raise file_error(str(self.directory / name), err, "removed") from err
         return True
 
     def remove_unchanged(self, name: str, stamp: Stamp) -> bool:
@@ -214,7 +233,8 @@ class Loose:
         """
         if self.stamp(name) != stamp:
             return False
-        return remove_if(self.directory / name, lambda aside: _stamp(os.lstat(aside)) == stamp)
+        with file_errors(self.directory / name, "removed"):
+            return remove_if(self.directory / name, lambda aside: _stamp(os.lstat(aside)) == stamp)
 
     def remove_left_overs(self) -> int:
         """Delete temporary files of processes that are long gone; how many."""
@@ -312,12 +332,6 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.unlink(partial)
         raise
     sync(path.parent)
-
-
-def _translated(path: str, err: OSError, action: str) -> Exception:
-    if isinstance(err, PermissionError):
-        return AccessError(path)
-    return StorageError(path, f"cannot be {action}: {err.strerror}")
 
 
 def _stamp(found: os.stat_result) -> Stamp:

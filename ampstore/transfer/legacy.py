@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ampstore.codec import Allowed, Codec, Rule, dump_legacy, load_legacy, same
+from ampstore.durable import make_directory, sync
 from ampstore.errors import AmpstoreError, MissingStoreError
 from ampstore.legacy import Container, Problem, check_name, container_path, maintenance_lock
 from ampstore.legacy.archive import write_archive
+from ampstore.legacy.loose import file_errors
 from ampstore.store import Store
 from ampstore.transfer.folding import fold
 from ampstore.transfer.report import Progress, Report
@@ -100,7 +102,8 @@ def import_legacy(
         if not dry_run:
             if into is None or remove_source:
                 stack.enter_context(maintenance_lock(directory, timeout))
-            target.parent.mkdir(parents=True, exist_ok=True)
+            with file_errors(target.parent, "made"):
+                make_directory(target.parent)
             store = stack.enter_context(Store(target, "c", allow=allow, timeout=timeout))
         fold(container, store, report, Codec(allow), jobs=jobs, remove=remove_source, progress=progress)
         if store is not None:
@@ -152,9 +155,12 @@ def export_legacy(
     directory, rule = container_path(destination), Rule(allow)
     report = Report(str(getattr(source, "path", "")), str(directory), entries=len(source))
     started = time.monotonic()
-    directory.mkdir(parents=True)  # raises FileExistsError
     container = Container(directory)
-    container.loose.directory.mkdir()
+    with file_errors(directory, "made"):
+        make_directory(directory.parent)
+        directory.mkdir()  # raises FileExistsError
+        sync(directory.parent)
+        make_directory(container.loose.directory)
     entries = _pickled(source, rule, report, progress)
     if archive:
         write_archive(container.archive.path, ((name, data, time.time()) for name, data in entries))
