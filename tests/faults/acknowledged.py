@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 DELETED = "-"
@@ -90,12 +90,14 @@ class Expected:
 
 def expected(*logs: Path) -> dict[str, Expected]:
     """What every key of these logs may hold; a last line that was cut by a kill is no line."""
+    return expected_after(line for log in logs if log.exists() for line in log.read_bytes().splitlines(keepends=True))
+
+
+def expected_after(lines: Iterable[bytes]) -> dict[str, Expected]:
+    """What every key may hold after these lines of a log."""
     found: dict[str, Expected] = {}
-    for log in logs:
-        if not log.exists():
-            continue
-        for line in log.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):
-                mark, value, key = line.decode().split(" ", 2)
-                found.setdefault(json.loads(key), Expected()).read(mark, value)
+    for line in lines:
+        if line.endswith(b"\n"):
+            mark, value, key = line.decode().split(" ", 2)
+            found.setdefault(json.loads(key), Expected()).read(mark, value)
     return found

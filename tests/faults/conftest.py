@@ -55,3 +55,19 @@ def elsewhere():
     directory = tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None)
     yield Path(directory)
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def player():
+    """The process that plays scripted sessions; it imports everything once."""
+    from faults.sessions import Sessions
+
+    with Sessions() as playing:
+        yield playing
+
+
+@pytest.fixture
+def sessions(player, fault, elsewhere):
+    """Scripted sessions, each in a child under the shim; in memory, as only processes die here, no disk does."""
+    player.directory, player.log, player.seed = elsewhere / "session", elsewhere / "session.log", fault.seed
+    return player
