@@ -55,19 +55,14 @@ class Reader:
                     return self._read(sql, parameters)
             raise self._connections.translate(err) from err
 
-    def _read_some(self, sql: str, parameters: Sequence[object], rows: int, size: int) -> list[tuple[object, ...]]:
+    def _read_some(
+        self, sql: str, parameters: Sequence[object], rows: int, size: int | None
+    ) -> list[tuple[object, ...]]:
         """First rows of a result, at most `rows`, and at most `size` bytes of payload (the last column)."""
 
         def read() -> list[tuple[object, ...]]:
-            found: list[tuple[object, ...]] = []
-            room = size
             with contextlib.closing(self.connection().execute(sql, parameters)) as cursor:
-                for row in cursor:
-                    found.append(row)
-                    room -= len(row[-1]) if isinstance(row[-1], bytes) else 0
-                    if len(found) >= rows or room <= 0:
-                        break
-            return found
+                return cursor.fetchmany(rows) if size is None else _up_to(cursor, rows, size)
 
         try:
             return self._connections.read(read) if self.readonly else read()
@@ -120,7 +115,7 @@ class Reader:
 
     def keys(self, after: int, last: int) -> list[tuple[int, str]]:
         """Some of the ids and keys with after < id <= last, in order of insertion; [] at the end."""
-        return self._read_some(self.sql.keys, (after, last), CHUNK_ROWS, CHUNK_BYTES)  # type: ignore[return-value]
+        return self._read_some(self.sql.keys, (after, last), CHUNK_ROWS, None)  # type: ignore[return-value]
 
     def rows(self, after: int, last: int) -> list[tuple[int, str, str, int, bytes, bytes]]:
         """Some of the whole rows with after < id <= last, in order of insertion; [] at the end."""
@@ -151,7 +146,7 @@ class Reader:
     def listing(self, prefix: str) -> Iterator[tuple[str, str, int, int, str, float]]:
         """key, kind, size, stored size, codec and time of writing, by key, from `prefix` on."""
         start, skip = prefix, False
-        while rows := self._read_some(self.sql.listing, (start,), CHUNK_ROWS, CHUNK_BYTES):
+        while rows := self._read_some(self.sql.listing, (start,), CHUNK_ROWS, None):
             yield from rows[1:] if skip else rows  # type: ignore[misc]
             if len(rows) < CHUNK_ROWS:
                 return
@@ -163,7 +158,7 @@ class Reader:
 
     def survey(self, after: int, last: int) -> list[tuple[int, str, str, int, int, float]]:
         """id, codec, kind, size, stored bytes and time of writing of some rows with after < id <= last; no payloads."""
-        return self._read_some(self.sql.survey, (after, last), CHUNK_ROWS, CHUNK_BYTES)  # type: ignore[return-value]
+        return self._read_some(self.sql.survey, (after, last), CHUNK_ROWS, None)  # type: ignore[return-value]
 
     def dictionary(self, number: int) -> bytes | None:
         """A dictionary that payloads were compressed with, None if it is not there."""
@@ -205,6 +200,17 @@ class Reader:
                 return None  # no such table
             raise
         return str(rows[0][0]) if rows else None
+
+
+def _up_to(cursor: sqlite3.Cursor, rows: int, room: int) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for row in cursor:
+        found.append(row)
+        payload = row[-1]
+        room -= len(payload) if type(payload) is bytes else 0
+        if room <= 0 or len(found) >= rows:
+            break
+    return found
 
 
 def _decode_anything(data: bytes) -> str:

@@ -125,21 +125,22 @@ class Codec:
         return load_legacy(key, data, self.rule)
 
     def _pack(self, codec: str, kind: str, stream: bytes) -> Blob:
-        size, payload = len(stream), stream
+        size = len(stream)
         if size > LARGEST:
             raise EntryTooLargeError(size, LARGEST)
-        if size > SMALLEST_TO_COMPRESS:
-            # After some values of a kind that do not compress, one in PROBE is tried.
-            failures = self._failures.get(kind, 0)
-            if failures < HOPELESS or not failures % PROBE:
-                payload = compress(stream, self.level if size > SMALL else min(self.level, 1))
-            if len(payload) < size - size // LEAST_GAIN:
-                self._failures.pop(kind, None)
-                codec += ZSTD
-            else:
-                payload = stream
-                self._count_failure(kind, failures)
-        return Blob(codec, kind, size, _checksum(stream, payload), payload)
+        if size <= SMALLEST_TO_COMPRESS:
+            return _blob(codec, kind, stream, stream)
+        # After some values of a kind that do not compress, one in PROBE is tried.
+        failures = self._failures.get(kind, 0)
+        if failures >= HOPELESS and failures % PROBE:
+            self._failures[kind] = failures + 1
+            return _blob(codec, kind, stream, stream)
+        payload = compress(stream, self.level if size > SMALL else min(self.level, 1))
+        if len(payload) < size - size // LEAST_GAIN:
+            self._failures.pop(kind, None)
+            return _blob(codec + ZSTD, kind, stream, payload)
+        self._count_failure(kind, failures)
+        return _blob(codec, kind, stream, stream)
 
     def _count_failure(self, kind: str, failures: int) -> None:
         self._failures[kind] = failures + 1
@@ -202,8 +203,11 @@ class Codec:
         ForbiddenGlobalError
             If the stream names a global outside the rule.
         """
-        stream = self.unpack(key, codec, size, checksum, payload)
-        return self.value(key, codec, stream)
+        return self.value(key, codec, self.unpack(key, codec, size, checksum, payload))
+
+
+def _blob(codec: str, kind: str, stream: bytes, payload: bytes) -> Blob:
+    return Blob(codec, kind, len(stream), _checksum(stream, payload), payload)
 
 
 def _checksum(stream: bytes, payload: bytes) -> bytes:

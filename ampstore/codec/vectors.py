@@ -27,26 +27,35 @@ _END = "\n"
 def encode(value: Any) -> bytes | None:
     """Stream of a value, or None if it does not fit; equal values (types, order, bits) have equal streams."""
     width = _width(value)
-    if not width or len(value) * width >= MOST_FLOATS:
+    if not width or (count := len(value)) * width >= MOST_FLOATS:
         return None
     try:
         labels, vectors = zip(*value, strict=True)
         floats = _floats(vectors, width)
-        text = _END.join(labels) + _END
-        encoded = text.encode()
+        if (
+            floats is None
+            or set(map(type, value)) != _TUPLES
+            or set(map(type, labels)) != _TEXTS
+            or len(set(map(id, vectors))) != count  # a copy would not share the list
+        ):
+            return None
+        head = _head(labels, width)
     except (TypeError, ValueError):  # not pairs, not texts, or half of a surrogate pair
         return None
-    count = len(labels)
-    if (
-        floats is None
-        or len(encoded) > MOST_TEXT
-        or list(map(type, value)) != [tuple] * count
-        or list(map(type, labels)) != [str] * count
-        or len(set(map(id, vectors))) != count  # a copy would not share the list
-        or text.count(_END) != count
-    ):
+    return head and head + floats
+
+
+_TUPLES, _TEXTS = {tuple}, {str}
+
+
+@lru_cache(maxsize=256)
+def _head(labels: tuple[str, ...], width: int) -> bytes | None:
+    """All before the floats, None if the labels do not fit; those of one data set come again and again."""
+    text = _END.join(labels) + _END
+    encoded = text.encode()
+    if len(encoded) > MOST_TEXT or text.count(_END) != len(labels):
         return None
-    return b"".join((_HEAD.pack(MAGIC, len(encoded), width), encoded, floats))
+    return _HEAD.pack(MAGIC, len(encoded), width) + encoded
 
 
 def kind(value: Any) -> str:
