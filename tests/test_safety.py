@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 import pickle
+import pickletools
 import random
 import struct
 import subprocess
@@ -737,6 +738,17 @@ def test_the_scan_passes_every_stream_that_a_pickler_writes():
             check_memo(stream)
             check_stream(stream)
             assert not may_nest_deeply(stream)
+
+
+def test_a_far_memo_place_is_found_behind_every_opcode():
+    """Wherever a pickler could have stopped, an index that no stream needs is refused; within a text it is text."""
+    value = {"rp": [1.5, (1.5, 2.5, -3.5), 7, 300, 1 << 20, "x" * 23, "r" * 24, "r" * 200, True, None, ["Cu", "Cu"]]}
+    stream = pickle.dumps(value, 5)[11:]  # without PROTO and FRAME, whose length would not be right
+    starts = [position for _, _, position in pickletools.genops(stream)]
+    for start in starts[1:]:
+        with pytest.raises(ValueError, match="memo index"):
+            check_stream(stream[:start] + b"r\xff\xff\xff\x7f" + stream[start:])
+    check_stream(pickle.dumps("r\x7f\x7f\x7f\x7f" * 20, 5))
 
 
 def test_many_tuples_are_not_deep():
