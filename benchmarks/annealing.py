@@ -11,7 +11,6 @@ entries, random numbers of the standard library for the acceptance.
 
 import contextlib
 import io
-import json
 import math
 import random
 import time
@@ -37,7 +36,8 @@ from ampstore.anneal import (
     ladder,
     replica_exchange,
 )
-from benchmarks.report import Sheet, machine, show
+from benchmarks.document import Metrics, document, write
+from benchmarks.report import Sheet, show
 
 PARAMETERS = 1000
 EVALUATIONS = 20_000
@@ -364,7 +364,7 @@ def main(rounds: int, seeds: int, evaluations: int, only: str | None, quick: boo
     """Time a step of annealing beside its peers, and compare what equal numbers of evaluations find."""
     if quick:
         rounds, seeds, evaluations = min(rounds, 3), min(seeds, 3), min(evaluations, 2000)
-    console, numbers = Console(), dict[str, Any](machine=machine())
+    console, numbers = Console(), dict[str, Any]()
     if not console.is_terminal:
         console = Console(width=150)
     if only != "quality":
@@ -375,7 +375,16 @@ def main(rounds: int, seeds: int, evaluations: int, only: str | None, quick: boo
         for problem, found in numbers["quality"].items():
             show(quality_sheet(problem, found, evaluations), console)
     if json_file:
-        json_file.write_text(json.dumps(numbers, indent=1) + "\n")
+        write(json_file, document("annealing", _metrics(numbers.get("overhead", {})), **numbers))
+
+
+def _metrics(times: dict[str, list[float]]) -> Metrics:
+    """Time of a step of ampstore relative to each other engine, round by round."""
+    return {
+        f"step | {name}": [one / other for one, other in zip(times["ampstore"], found, strict=True)]
+        for name, found in times.items()
+        if not name.startswith("ampstore")
+    }
 
 
 if __name__ == "__main__":

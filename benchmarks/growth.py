@@ -32,9 +32,9 @@ MANY = ("ampstore", "sqlite3 loop", "LMDB, no sync")
 LARGE = ("ampstore", "sqlite3 loop", "diskcache", "LMDB, no sync", "legacy loose")
 LISTING = "listing of loose files"
 SMALLEST = 1000
-ENTRIES = {"quick": (1_000, 5_000), "default": (1_000, 10_000, 100_000), "full": (1_000, 10_000, 100_000, 1_000_000)}
-BYTES = {"quick": 10**5, "default": 10**7, "full": 10**8}
-ROUNDS = {"quick": 2, "default": 5, "full": 5}
+ENTRIES = {"quick": (200, 1_000), "default": (1_000, 10_000, 100_000), "full": (1_000, 10_000, 100_000, 1_000_000)}
+BYTES = {"quick": 10**4, "default": 10**7, "full": 10**8}
+ROUNDS = {"quick": 2, "default": 3, "full": 5}
 MOST_LISTED = 100_000
 """Files of the legacy layout, at most: making a million takes longer than all the rest."""
 READS, COMMITS, LENGTHS = 1000, 100, 10
@@ -294,7 +294,7 @@ def _cell(seconds: list[float] | None, unit: float) -> str:
 
 
 @click.command()
-@click.option("--quick", "effort", flag_value="quick", help="5,000 entries, values up to 100 kB: seconds.")
+@click.option("--quick", "effort", flag_value="quick", help="1,000 entries, values up to 10 kB: seconds.")
 @click.option("--full", "effort", flag_value="full", help="1,000,000 entries, values up to 100 MB: minutes.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")

@@ -5,7 +5,6 @@ nothing    calculate_items of one image that is there, in 20 to 200,000 entries,
 parallel   1, 10 and 100 ms of calculation on two cores, beside multiprocessing and joblib
 """
 
-import json
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +13,7 @@ import click
 from rich.console import Console
 
 from benchmarks import calculating, hashing
+from benchmarks.document import Metrics, document, write
 from benchmarks.report import Sheet, machine, markdown, show
 
 SECTIONS = ("hashing", "nothing", "parallel")
@@ -34,7 +34,7 @@ def main(
     directory: str | None, json_file: Path | None, markdown_file: Path | None,
 ) -> None:  # fmt: skip
     """Time keys of images and the calculation of what is missing."""
-    sheets, numbers = list[Sheet](), dict[str, Any](machine=machine())
+    sheets, numbers = list[Sheet](), dict[str, Any]()
     with Console(stderr=True).status("") as status:
         if not only or "hashing" in only:
             times = numbers["hashing"] = hashing.measure(rounds or (3 if quick else 9), 4000, status.update)
@@ -58,10 +58,20 @@ def main(
         show(sheet, console)
     console.print(", ".join(machine().values()), highlight=False)
     if json_file:
-        json_file.write_text(json.dumps(numbers, indent=1) + "\n")
+        write(json_file, document("images", _metrics(numbers.get("hashing", {}), hashing.REFERENCE), **numbers))
     if markdown_file:
         text = "\n".join([*map(markdown, sheets), "Machine: " + ", ".join(machine().values()) + ".", ""])
         markdown_file.write_text(text)
+
+
+def _metrics(times: Times, reference: str) -> Metrics:
+    """Time of each engine relative to the reference, round by round."""
+    return {
+        f"{heading} | {name}": [one / base for one, base in zip(seconds, found[reference], strict=True)]
+        for heading, found in times.items()
+        for name, seconds in found.items()
+        if name != reference
+    }
 
 
 def _faster(title: str, times: Times, reference: str) -> Sheet:

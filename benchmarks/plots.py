@@ -36,7 +36,7 @@ def _coloured(axis: Any, result: Result) -> None:
     for (row, column), number in np.ndenumerate(numbers):
         if np.isfinite(number):
             colour = "white" if abs(np.log10(number)) > 1.2 else "black"
-            text = f"{number:.2g}" if number < 1000 else f"{number / 1000:.0f}k"
+            text = f"{number:.2g}" if number < 10 else f"{number:.0f}" if number < 1000 else f"{number / 1000:.0f}k"
             axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(operations) + 1), [*operations, "disk"], rotation=30, ha="right", fontsize=8)
     axis.set_yticks(range(len(engines)), engines, fontsize=8)
@@ -48,10 +48,13 @@ def growth(content: Document, file: Path) -> None:
     titles = [("entries", name, 1e6, "µs") for name in ("get", "contains", "missing", "len", "set", "bulk set", "open")]
     titles += [("entries", f"{name}, all", 1.0, "s") for name in ("items", "verify", "compact", "backup")]
     titles += [("values", name, 1e3, "ms") for name in ("set", "get")]
+    titles = [title for title in titles if title[1] in content[title[0]]]
+    engines = dict.fromkeys(name for part in ("entries", "values") for one in content[part].values() for name in one)
+    numbers = {name: number for number, name in enumerate(engines)}
     figure, axes = _figure(len(titles), height=2.6, width=4.2, columns=3)
     for axis, (part, operation, unit, symbol) in zip(axes, titles, strict=False):
-        for number, (name, sizes) in enumerate(sorted(content[part].get(operation, {}).items())):
-            _line(axis, {int(size): unit * median(found) for size, found in sizes.items()}, name, number)
+        for name, sizes in sorted(content[part].get(operation, {}).items()):
+            _line(axis, {int(size): unit * median(found) for size, found in sizes.items()}, name, numbers[name])
         axis.set_title(operation, fontsize=9)
         axis.set_ylabel(symbol, fontsize=8)
         axis.set_xlabel("entries" if part == "entries" else "bytes of a value", fontsize=8)
@@ -61,7 +64,8 @@ def growth(content: Document, file: Path) -> None:
 
 def _line(axis: Any, points: dict[int, float], name: str, number: int) -> None:
     sizes = sorted(points)
-    axis.loglog(sizes, [points[size] for size in sizes], marker=MARKS[number % len(MARKS)], markersize=4, label=name)
+    style = {"marker": MARKS[number % len(MARKS)], "color": f"C{number}", "markersize": 4}
+    axis.loglog(sizes, [points[size] for size in sizes], label=name, **style)
 
 
 def migration(content: Document, file: Path) -> None:

@@ -15,12 +15,12 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks.engines import ENGINES, Engine, drop_from_page_cache, opened, size_on_disk
+from benchmarks.engines import ENGINES, FSYNC, Engine, drop_from_page_cache, opened, size_on_disk
 from benchmarks.operations import (
     BULK,
     COLD,
@@ -36,7 +36,12 @@ from benchmarks.operations import (
 from benchmarks.processes import first_get, peak_memory
 from benchmarks.values import Values, equal
 
-LONGEST = 0.1
+MEMORY = "memory"
+MOST_FIRST_GETS = 3
+MOST_SYNCED = 20
+"""Commits with an fsync in the warm-up, where it is not known yet how long each takes."""
+MOST = 10**9
+LONGEST = 0.05
 """Seconds that an operation of one engine may take in a counted round, unless one entry takes longer."""
 
 Times = dict[str, dict[str, list[float]]]
@@ -83,22 +88,25 @@ class Setting(NamedTuple):
         Counted rounds; one more comes first.
     directory : str, optional
         Where the stores are made; their file system is what is measured.
-    processes : bool
-        Whether to time the first get and to measure the memory, each in processes of their own.
     """
 
     engines: list[str]
     rounds: int
     directory: str | None = None
-    processes: bool = True
 
 
 def measure(
-    values: Values, entries: int, setting: Setting, *, first: bool = True, progress: Callable[[str], object] = str
+    values: Values,
+    entries: int,
+    setting: Setting,
+    *,
+    processes: Collection[str] = (),
+    progress: Callable[[str], object] = str,
 ) -> Result:
     """Time every operation of every engine on one kind of values, in stores of `entries` entries.
 
-    `first` is whether to time the first get too: imports dominate it, whatever the value.
+    `processes` names what to measure in processes of their own, FIRST_GET or MEMORY: imports dominate
+    both, whatever the value.
     """
     plan, times, sizes, limits = make_plan(values, entries), Times(), dict[str, float](), Limits()
     gc.collect()
@@ -108,8 +116,9 @@ def measure(
             progress(f"{values.name}: " + (f"round {number} of {setting.rounds}" if number else "warm-up, comparing"))
             with tempfile.TemporaryDirectory(dir=setting.directory, prefix="benchmark-") as scratch:
                 paths, rng = _directories(setting.engines, scratch), random.Random(number)
-                found, sizes = one_round(plan, paths, rng, limits, check=number == 0)
-                if number and first and setting.processes:
+                todo = plan if number else plan._replace(repeats=1)
+                found, sizes = one_round(todo, paths, rng, limits, check=number == 0)
+                if FIRST_GET in processes and 0 < number <= MOST_FIRST_GETS:
                     found[FIRST_GET] = _shuffled(paths, rng, partial(_first_get, paths, plan))
             if number:
                 _add(times, found)
@@ -117,7 +126,7 @@ def measure(
                 limits = _limits(found)
         progress(f"{values.name}: memory")
         with tempfile.TemporaryDirectory(dir=setting.directory, prefix="benchmark-") as scratch:
-            memory = peak_memory(setting.engines, plan.stored, scratch) if setting.processes else {}
+            memory = peak_memory(setting.engines, plan.stored, scratch) if MEMORY in processes else {}
     finally:
         gc.unfreeze()
     return Result(values.name, entries, times, sizes, memory)
@@ -177,11 +186,17 @@ def _can(engine: Engine, operation: Operation) -> bool:
 
 
 def _timed(operation: Operation, engine: Engine, plan: Plan, limit: int | None) -> float:
-    most = engine.most.get(operation.name, limit)
+    most = limit or most_at_first(engine, operation.name)
     gc.collect()  # and then leave it on: programs run with it, and engines differ in what they make it do
     start = time.perf_counter()
     count = operation.run(engine, plan, most)
     return (time.perf_counter() - start) / max(1, count)
+
+
+def most_at_first(engine: Engine, operation: str) -> int | None:
+    """Entries of an operation before it is known how long each takes; None is all."""
+    syncs = engine.durability == FSYNC and operation in ("set", "overwrite", "delete")
+    return engine.most.get(operation, MOST_SYNCED if syncs else None)
 
 
 def _cold(name: str, path: str, plan: Plan, limit: int | None) -> float:
@@ -190,7 +205,7 @@ def _cold(name: str, path: str, plan: Plan, limit: int | None) -> float:
     gc.collect()
     start = time.perf_counter()
     engine.open(path)
-    count = cold_get(engine, plan, engine.most.get("get", limit))
+    count = cold_get(engine, plan, limit or engine.most.get("get"))
     seconds = (time.perf_counter() - start) / count
     engine.close()
     return seconds
@@ -198,7 +213,10 @@ def _cold(name: str, path: str, plan: Plan, limit: int | None) -> float:
 
 def _limits(found: Once) -> Limits:
     return {
-        operation: {name: max(1, int(LONGEST / seconds)) for name, seconds in by_engine.items()}
+        operation: {
+            name: min(max(1, int(LONGEST / seconds)), ENGINES[name].most.get(operation, MOST))
+            for name, seconds in by_engine.items()
+        }
         for operation, by_engine in found.items()
     }
 
@@ -224,6 +242,8 @@ def _all_open(paths: dict[str, str], rng: random.Random) -> Iterator[tuple[dict[
 
     try:
         seconds = _shuffled(paths, rng, open_one)
+        gc.collect()
+        gc.freeze()  # nor do they pay for what others imported: 25 ms a collection
         yield {name: engines[name] for name in paths}, seconds
     finally:
         for engine in engines.values():
@@ -233,21 +253,24 @@ def _all_open(paths: dict[str, str], rng: random.Random) -> Iterator[tuple[dict[
 def _compare(engines: dict[str, Engine], entries: list[tuple[str, object]], absent: list[str]) -> None:
     """Refuse engines that do not give back what they were given; slow ones by a sample."""
     for name, engine in engines.items():
-        for key, value in entries[: engine.most.get("get")]:
-            if not engine.contains(key) or not equal(engine.get(key), value):
-                raise WrongValueError(f"{name} gave back something else for {key}")
-        if any(engine.contains(key) for key in absent[: engine.most.get("contains")]):
-            raise WrongValueError(f"{name} has a key that was deleted or never written")
+        _compare_one(name, engine, entries[: engine.most.get("get")], absent[: engine.most.get("contains")])
+
+
+def _compare_one(name: str, engine: Engine, entries: list[tuple[str, object]], absent: list[str]) -> None:
+    for key, value in entries:
+        if not engine.contains(key) or not equal(engine.get(key), value):
+            raise WrongValueError(f"{name} gave back something else for {key}")
+    if any(engine.contains(key) for key in absent):
+        raise WrongValueError(f"{name} has a key that was deleted or never written")
 
 
 def _compare_written(engines: dict[str, Engine], plan: Plan) -> None:
-    """Read back what was set, overwritten and deleted by those that can."""
-    written = {name: engine for name, engine in engines.items() if not engine.readonly}
-    _compare(written, plan.new, absent=[])
-    able = {name: engine for name, engine in written.items() if "overwrite" not in engine.cannot}
-    _compare(able, plan.changed, absent=[])
-    able = {name: engine for name, engine in written.items() if "delete" not in engine.cannot}
-    _compare(able, [], absent=plan.deleted)
+    """Read back what was set, overwritten and deleted, as far as it was."""
+    for name, engine in engines.items():
+        if not engine.readonly:
+            changed = [] if "overwrite" in engine.cannot else plan.changed[: most_at_first(engine, "overwrite")]
+            deleted = [] if "delete" in engine.cannot else plan.deleted[: most_at_first(engine, "delete")]
+            _compare_one(name, engine, plan.new[: most_at_first(engine, "set")] + changed, deleted)
 
 
 def _add(times: Times, found: Once) -> None:

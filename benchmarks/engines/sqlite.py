@@ -1,5 +1,6 @@
 """Engines on SQLite: by hand, by way of an object-relational mapper, and those that are packages."""
 
+import operator
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -60,7 +61,8 @@ class Orm(Engine):
     def open(self, path: str) -> None:
         sql, orm = import_module("sqlalchemy"), import_module("sqlalchemy.orm")
         base = orm.declarative_base()
-        columns = {"key": sql.Column(sql.String, primary_key=True), "value": sql.Column(sql.PickleType)}
+        pickled = sql.PickleType(comparator=operator.is_)  # == of arrays is no bool
+        columns = {"key": sql.Column(sql.String, primary_key=True), "value": sql.Column(pickled)}
         self.entry: Any = type("Entry", (base,), {"__tablename__": "entry", **columns})
         self.db, self.select = sql.create_engine(f"sqlite:///{path}/store.db"), sql.select
         sql.event.listen(self.db, "connect", _write_ahead)
