@@ -4,6 +4,7 @@
     ├── StoreError
     │   ├── MissingStoreError      FileNotFoundError   nothing is there, and the flag says not to create
     │   ├── NotAStoreError         OSError             a file that is something else
+    │   ├── ForeignSchemaError     OSError             a schema with objects that would run and are not ours
     │   ├── DamagedStoreError      OSError             SQLite cannot make sense of its own file
     │   ├── NewerStoreError        OSError             written by an ampstore that knows more than this one
     │   ├── OutdatedStoreError     OSError             needs an upgrade that a read-only open may not do
@@ -90,6 +91,12 @@ class NotAStoreError(StoreError, OSError):
     """The file belongs to something else; it was not touched."""
 
     sentence = "this is not an ampstore store; choose another name or move the file away"
+
+
+class ForeignSchemaError(StoreError, OSError):
+    """The file's schema has something that ampstore did not make and that would run on its statements."""
+
+    sentence = "the schema has what ampstore did not make; `ampstore salvage` copies the entries without it"
 
 
 class DamagedStoreError(StoreError, OSError):

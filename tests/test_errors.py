@@ -98,6 +98,7 @@ WAYS_OUT = {
     "MissingStoreError": "flag 'c'",
     "NotAStoreError": "another name",
     "DamagedStoreError": "ampstore verify",
+    "ForeignSchemaError": "ampstore salvage",
     "NewerStoreError": "upgrade ampstore",
     "OutdatedStoreError": "ampstore upgrade",
     "ReadOnlyError": "'w' or 'c'",

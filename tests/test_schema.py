@@ -16,6 +16,7 @@ from conftest import ROOT
 
 import ampstore
 from ampstore import Store, schema, tables
+from ampstore.backend import objects
 from ampstore.errors import NewerStoreError, OutdatedStoreError
 
 DATA = ROOT / "tests" / "data"
@@ -32,6 +33,13 @@ def upgrade():
     op.add_column("entry", sa.Column("note", sa.Text))
     {body}
     op.execute("UPDATE entry SET note = 'upgraded'")
+"""
+
+
+WITH_NOTE = objects.OURS["entry"][0].replace(",primarykey(id)", ",notetext,primarykey(id)")
+KNOW_NOTE = f"""
+from ampstore.backend import objects
+objects.OURS["entry"] += ({WITH_NOTE!r},)
 """
 
 
@@ -67,6 +75,7 @@ def next_version(next_migrations, monkeypatch):
         directory = next_migrations(body)
         monkeypatch.setattr(schema, "KNOWN", ("0001", "0002", "0003"))
         monkeypatch.setattr(schema, "READABLE", ())
+        monkeypatch.setitem(objects.OURS, "entry", (*objects.OURS["entry"], WITH_NOTE))
         monkeypatch.setattr(schema, "migrations", lambda: directory)
 
     return become
@@ -143,7 +152,9 @@ def test_creation_honours_the_umask(tmp_path):
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
 
 
-OPENER = """
+OPENER = (
+    KNOW_NOTE
+    + """
 import sys
 from pathlib import Path
 from ampstore import schema
@@ -155,6 +166,7 @@ sys.stdin.readline()
 with Store(sys.argv[1]) as store:
     store[f"by {sys.argv[-1]}"] = 1
 """
+)
 
 
 def open_at_once(count, path, *more):
@@ -268,7 +280,7 @@ def test_thirty_two_processes_open_an_old_store_at_once_without_one_error(old_st
     assert len([file for file in tmp_path.iterdir() if file.name.endswith(".backup")]) == 1
 
 
-UPGRADER = textwrap.dedent("""
+UPGRADER = KNOW_NOTE + textwrap.dedent("""
     import sys
     from pathlib import Path
     from ampstore import schema

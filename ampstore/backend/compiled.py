@@ -14,6 +14,7 @@ SQLITE: dict[str, Any] = {
     "delete": 'DELETE FROM entry WHERE entry."key" = ?',
     "rename": 'UPDATE entry SET "key"=? WHERE entry."key" = ? AND NOT (EXISTS (SELECT * FROM entry AS taken WHERE taken."key" = ?))',
     "clear": 'DELETE FROM entry',
+    "objects": 'SELECT type, name, tbl_name, sql FROM sqlite_master',
     "revision": 'SELECT version_num FROM ampstore_version',
     "kinds": 'SELECT entry.codec, count(*) AS count_1, sum(entry.size) AS sum_1, sum(length(entry.payload)) AS sum_2 FROM entry GROUP BY entry.codec',
     "listing": 'SELECT entry."key", entry.kind, entry.size, length(entry.payload) AS length_1, entry.codec, entry.written_at FROM entry WHERE entry."key" >= ? ORDER BY entry."key"',

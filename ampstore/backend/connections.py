@@ -11,6 +11,7 @@ if its stamp was not the same before and after. Beside a writer SQLite's own loc
 import contextlib
 import os
 import sqlite3
+import sys
 import threading
 import time
 import weakref
@@ -34,7 +35,16 @@ PRAGMA cache_size=-16384;
 PRAGMA temp_store=MEMORY;
 PRAGMA trusted_schema=OFF;
 PRAGMA cell_size_check=ON;
+PRAGMA mmap_size=0;
 """
+
+# A damaged page under a memory map is a signal, not an error. The rest is what our statements need at most.
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 1 << 20,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 1,  # VACUUM attaches the file that it writes
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 4,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
 
 
 class PerThread(threading.local):
@@ -111,6 +121,7 @@ class Connections:
         )
         try:
             connection.executescript(_PRAGMAS.format(synchronous=self._synchronous))
+            _harden(connection)
         except BaseException:
             connection.close()
             raise
@@ -183,6 +194,13 @@ class Connections:
         if connection:
             connection.close()
         self.connect()
+
+
+def _harden(connection: sqlite3.Connection) -> None:
+    for limit, most in _LIMITS.items():
+        connection.setlimit(limit, most)
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
 
 
 def _try(read: Callable[[], Result]) -> tuple[Result | None, sqlite3.Error | None]:

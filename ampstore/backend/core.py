@@ -90,6 +90,7 @@ def _statements(text: _Compile) -> Statements:
         delete=text(delete(entry).where(key), "key"),
         rename=text(_rename_entry(), "new", "was", "free"),
         clear=text(delete(entry)),
+        objects=text(select(*map(column, ("type", "name", "tbl_name", "sql"))).select_from(table("sqlite_master"))),
         revision=text(select(column("version_num")).select_from(table(VERSION_TABLE))),
         kinds=text(
             select(entry.c.codec, func.count(), func.sum(entry.c.size), func.sum(stored)).group_by(entry.c.codec)

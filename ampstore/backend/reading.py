@@ -12,8 +12,8 @@ from pathlib import Path
 from ampstore.backend.compiled import SQLITE
 from ampstore.backend.connections import Connections, Durability
 from ampstore.backend.failures import LARGEST, is_bad_text
+from ampstore.backend.objects import SchemaObject
 from ampstore.backend.statements import GROUP_SIZES, Statements
-from ampstore.errors import StoreError
 
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 8 << 20
@@ -190,16 +190,18 @@ class Reader:
         """Token by key of the claims of an owner."""
         return dict(self._read(self.sql.claims_owned, (owner,)))  # type: ignore[arg-type]
 
-    def revision(self) -> str | None:
-        """Revision of the schema, None if this is a database of somebody else."""
-        try:
-            rows = self._read(self.sql.revision)
-        except StoreError as err:
-            cause = err.__cause__
-            if isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-                return None  # no such table
-            raise
-        return str(rows[0][0]) if rows else None
+    def objects(self) -> list[SchemaObject]:
+        """What the schema has; asking for it runs none of it."""
+        return [SchemaObject(*map(_text_or_none, row)) for row in self._read(self.sql.objects)]  # type: ignore[arg-type]
+
+    def revision(self) -> str:
+        """Revision of the schema, "" if its table is empty; only for a schema that has our table of versions."""
+        rows = self._read(self.sql.revision)
+        return str(rows[0][0]) if rows else ""
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _up_to(cursor: sqlite3.Cursor, rows: int, room: int) -> list[tuple[object, ...]]:

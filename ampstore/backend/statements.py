@@ -24,6 +24,7 @@ class Statements(NamedTuple):
     delete: str  # key
     rename: str  # new key, old key, new key; changes nothing where the new key is there
     clear: str
+    objects: str  # -> type, name, tbl_name, sql of the schema
     revision: str  # -> version_num
     kinds: str  # -> codec, entries, bytes of streams, bytes of payloads
     listing: str  # first key -> key, kind, size, stored, codec, written_at

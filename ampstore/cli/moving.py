@@ -193,11 +193,11 @@ def restore(source: Path, path: Path, dry_run: bool, yes: bool) -> None:
 @path_argument
 def upgrade(path: Path) -> None:
     """Bring a store of an older ampstore to the format of this one; a backup is made first."""
-    from ampstore import schema
     from ampstore.store import Store
+    from ampstore.store.opening import upgrade as upgrade_store
 
     file = store_file(path)
-    made = schema.upgrade(file, 30.0)
+    made = upgrade_store(file, 30.0)
     with Store(file, "r") as store:
         revision = store.info()["format"]
     click.echo(f"{file} has format {revision}" + (f"; the backup is {made}" if made else ", nothing to do"))

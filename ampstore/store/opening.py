@@ -1,10 +1,13 @@
 """From a path and a flag to a backend at HEAD: create, refuse, upgrade."""
 
+import contextlib
 from pathlib import Path
 from typing import Literal
 
 from ampstore import schema
 from ampstore.backend import Durability, SQLite
+from ampstore.backend.objects import VERSION_TABLE, holds
+from ampstore.backend.objects import check as check_objects
 from ampstore.errors import MissingStoreError, NotAStoreError, OutdatedStoreError
 
 Flag = Literal["r", "w", "c", "n"]
@@ -28,6 +31,14 @@ def open_backend(path: Path, flag: Flag, timeout: float, durability: Durability)
     return backend
 
 
+def upgrade(path: Path, timeout: float) -> Path | None:
+    """Bring an older store to HEAD, as `ampstore.schema.upgrade`, once its schema was found to be ours."""
+    with contextlib.closing(SQLite(path, readonly=True, timeout=timeout, durability="normal")) as backend:
+        if _at_head(backend):
+            return None
+    return schema.upgrade(path, timeout)
+
+
 def _upgrade(backend: SQLite) -> None:
     if backend.readonly:
         if backend.revision() in schema.READABLE:
@@ -37,8 +48,11 @@ def _upgrade(backend: SQLite) -> None:
 
 
 def _at_head(backend: SQLite) -> bool:
-    revision = backend.revision()
+    """Whether the store needs no upgrade. Nothing is asked of a table before the schema says that it is ours."""
+    found, location = backend.objects(), str(backend.path)
+    revision = backend.revision() if holds(found, VERSION_TABLE) else None
+    if revision in schema.KNOWN or (revision is None and any(thing.name == VERSION_TABLE for thing in found)):
+        check_objects(location, found)
     if revision == schema.KNOWN[-1]:
         return True
-    needs = backend.info_get("needs") if revision else None
-    return schema.check(str(backend.path), revision, needs)
+    return schema.check(location, revision, backend.info_get("needs") if holds(found, "info") else None)
