@@ -79,6 +79,14 @@ def test_every_page_is_reached_from_the_index():
         assert page.name == "index.md" or name_of(page).removesuffix(".md") in index, page
 
 
+def test_the_man_pages_are_those_of_the_commands(tmp_path):
+    """`python docs/man.py` was run after the last change of an option."""
+    subprocess.run([sys.executable, str(DOCS / "man.py"), str(tmp_path)], check=True, timeout=120)
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_text() for path in (DOCS / "man").iterdir()}
+    assert "ampstore-migrate.1" in made
+
+
 @pytest.mark.parametrize("name", ["house.svg", "flow.svg"])
 def test_the_pictures_are_those_of_the_code(name):
     """`python docs/draw.py` was run after the last change of the floors."""
