@@ -340,8 +340,15 @@ class FileDatabase(MutableMapping[str, object]):
 
     # -- care ----------------------------------------------------------------------------------
 
-    def archive(self, progress: Progress | None = None) -> Report:
-        """Fold loose files and archive into the store and give back the space: fewest files, least space.
+    def archive(self, progress: Progress | None = None, *, level: int | None = None) -> Report:
+        """Fold loose files and archive into the store and compact it: fewest files, least space.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with the entries done and all there are.
+        level : int, optional
+            zstd level, 1 to 22; else what pays is found for each kind of values, as in `Store.compact`.
 
         Returns
         -------
@@ -352,7 +359,7 @@ class FileDatabase(MutableMapping[str, object]):
             return Report(str(self.path), self._file)
         report = self._fold(loose=True, remove=True, progress=progress)
         self._tiers.remove_left_overs()
-        self._writable().compact()
+        report.compaction = self._writable().compact(level)
         report.bytes_after = self._writable().stats().disk
         return report
 

@@ -42,6 +42,8 @@
         ├── ForbiddenGlobalError   UnpicklingError     a value that names code outside the allowed names
         ├── EntryTooLargeError     OverflowError       more bytes than one entry may have
         ├── CorruptEntryError      ValueError          stored bytes that are not what was written
+        │   └── MissingDictionaryError   ValueError    a payload whose zstd dictionary is not in the store
+        ├── UnknownCodecError      LookupError         a codec of another package that is not installed
         └── LegacyPickleError      ValueError          a legacy file that holds no value
 
 `KeyError(key)` for a missing key is Python's own. Errors are rebuilt from their arguments, so they
@@ -246,6 +248,43 @@ class CorruptEntryError(CodecError, ValueError):
         return (
             f"entry {self.key!r} is damaged ({self.reason}); setting it again repairs it, `ampstore verify` lists all"
         )
+
+
+class MissingDictionaryError(CorruptEntryError):
+    """An entry whose payload needs a zstd dictionary that the store does not have.
+
+    Parameters
+    ----------
+    key : str
+    number : int
+        Id of the dictionary.
+    """
+
+    def __init__(self, key: str, number: int) -> None:
+        super().__init__(key, f"the store has no dictionary {number}, with which its payload was compressed")
+        self.args = (key, number)
+        self.number = number
+
+
+class UnknownCodecError(CodecError, LookupError):
+    """A codec of another package, named by a row or by the caller, that cannot be had here.
+
+    Parameters
+    ----------
+    key : str or None
+        The entry that names it, None if the caller did.
+    codec : str
+    reason : str
+        Why not, and the way out.
+    """
+
+    def __init__(self, key: str | None, codec: str, reason: str) -> None:
+        super().__init__(key, codec, reason)
+        self.key, self.codec, self.reason = key, codec, reason
+
+    def __str__(self) -> str:
+        who = "codecs names" if self.key is None else f"entry {self.key!r} was written with"
+        return f"{who} the codec {self.codec!r}, {self.reason}"
 
 
 class LegacyPickleError(CodecError, ValueError):

@@ -20,6 +20,7 @@ COMMANDS = [
     "anneal-report",
     "archive",
     "backup",
+    "compact",
     "completion",
     "cores",
     "doctor",

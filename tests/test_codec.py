@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 import ampstore.codec as codec_module
 from ampstore.codec import Blob, Codec, Rule, load_legacy, same, summarise
-from ampstore.errors import CorruptEntryError, EncodeError, EntryTooLargeError, ForbiddenGlobalError
+from ampstore.errors import CorruptEntryError, EncodeError, EntryTooLargeError, ForbiddenGlobalError, UnknownCodecError
 
 
 class POINT(NamedTuple):
@@ -524,8 +524,10 @@ def test_negative_sizes_are_refused():
 def test_unknown_codecs_are_named():
     """A codec of a later version is an error that says so."""
     blob = Codec().encode([1])
-    with pytest.raises(CorruptEntryError, match=r"pickle9.*newer"):
+    with pytest.raises(UnknownCodecError, match=r"pickle9.*newer"):
         Codec().decode("k", "pickle9", *blob[2:])
+    with pytest.raises(CorruptEntryError, match="newer"):
+        Codec().decode("k", "pickle5+lz4", *blob[2:])
 
 
 def test_values_over_the_limit_are_refused(monkeypatch):

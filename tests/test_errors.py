@@ -34,6 +34,8 @@ ARGUMENTS = {
     "ForbiddenGlobalError": ("os", "system"),
     "EntryTooLargeError": (5_000_000_000, 4_294_967_296),
     "CorruptEntryError": ("the key", "its bytes do not fit"),
+    "MissingDictionaryError": ("the key", 40312),
+    "UnknownCodecError": ("the key", "frames2", "which no installed package provides; install it"),
     "LegacyPickleError": ("the key", "EOFError: torn"),
     "HashSchemeError": ("v9", ("v0", "v1", "v2")),
     "MixedSchemesError": ("results.db", "v1", "v2"),
@@ -111,6 +113,8 @@ WAYS_OUT = {
     "ForbiddenGlobalError": 'allow=["os.system"]',
     "EntryTooLargeError": "split it",
     "CorruptEntryError": "setting it again",
+    "MissingDictionaryError": "no dictionary 40312",
+    "UnknownCodecError": "install it",
     "LegacyPickleError": "setting it again",
 }
 

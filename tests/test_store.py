@@ -791,8 +791,8 @@ def test_compact_gives_space_back(store, path):
     store.sync()
     for n in range(490):
         del store[str(n)]
-    before, after = store.compact()
-    assert after < before / 10
+    report = store.compact()
+    assert report.after < report.before / 10
     assert path.stat().st_size < 500_000
     assert len(store) == 10
 

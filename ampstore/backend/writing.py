@@ -96,8 +96,8 @@ class Writer(Reader):
             connection.executemany(self.sql.trace_put, [(run, chain, *point) for point in points])
             self._wal.wrote(0)
 
-    def recode(self, rows: Sequence[Recoded], dictionaries: Sequence[Trained]) -> int:
-        """Give rows other payloads, with the dictionaries that these need, in one transaction; how many changed.
+    def recode(self, rows: Sequence[Recoded], dictionaries: Sequence[Trained]) -> set[int]:
+        """Give rows other payloads, with the dictionaries that these need, in one transaction; ids of those changed.
 
         A row whose value is another one by now keeps it. The dictionaries are written in the same
         transaction, so that `drop_dictionaries` of another process cannot come in between.
@@ -105,9 +105,9 @@ class Writer(Reader):
         with self.transaction(), self._connections.translated():
             connection = self.connection()
             connection.executemany(self.sql.dictionary_put, dictionaries)
-            changed = connection.executemany(self.sql.recode, rows).rowcount
+            changed = {row.id for row in rows if connection.execute(self.sql.recode, row).rowcount > 0}
             self._wal.wrote(sum(len(row.payload) for row in rows) + sum(len(one.data) for one in dictionaries))
-        return max(changed, 0)
+        return changed
 
     def drop_dictionaries(self) -> int:
         """Delete the dictionaries that no row needs; how many. No row can begin to need one meanwhile."""

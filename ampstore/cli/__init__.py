@@ -3,6 +3,7 @@
     output      tables, sizes, progress, JSON
     target      what a PATH on the command line is: a store's file, a container, a URL
     moving      migrate, export, archive, backup, restore, upgrade, salvage
+    compacting  compact
     looking     info, ls, get, verify, sql
     changing    put, rm, rekey
     watching    top, report
@@ -35,6 +36,7 @@ COMMANDS = {
     "anneal-report": "annealing",
     "archive": "moving",
     "backup": "moving",
+    "compact": "compacting",
     "completion": "shell",
     "cores": "machine",
     "doctor": "machine",

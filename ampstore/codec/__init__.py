@@ -13,21 +13,34 @@ in zstd. The CRC of the payload finds damage at every read, at a tenth of the co
 `decode` trusts nothing in the blob: the CRC must fit, the frame must say the size that the row says,
 the size is bounded, and a pickle may name allowed globals only.
 
+`recoded` makes another payload of the same stream: with a dictionary, byte planes, another level (see
+`ampstore.codec.recoding`). Codecs of other packages come from `ampstore.codec.plugins`.
+
 Thread-safe: zstd contexts are one per thread (two threads in one context crash the process).
 """
 
 import contextlib
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import NamedTuple
 from zlib import crc32
 
-from ampstore.codec import columns, vectors
+from ampstore.codec import columns, plugins, vectors
 from ampstore.codec.compress import compress, decompress
+from ampstore.codec.dictionaries import Dictionaries, Dictionary
 from ampstore.codec.kind import summarise
 from ampstore.codec.legacy import dump_legacy, ends_whole, load_legacy
+from ampstore.codec.naming import BUILTIN, COLUMNS, PICKLE, VECTORS, ZSTD, parse
+from ampstore.codec.recoding import Recipe, from_planes
 from ampstore.codec.safe import ANYTHING, LARGE, Allowed, Rule, no_garbage_collection
 from ampstore.codec.same import same
-from ampstore.errors import CorruptEntryError, EntryTooLargeError
+from ampstore.errors import (
+    CorruptEntryError,
+    EncodeError,
+    EntryTooLargeError,
+    MissingDictionaryError,
+    UnknownCodecError,
+)
 
 __all__ = [
     "ANYTHING",
@@ -42,12 +55,9 @@ __all__ = [
     "summarise",
 ]
 
-PICKLE = "pickle5"
-COLUMNS = "columns1"
-VECTORS = "vectors1"
-ZSTD = "+zstd"
-_PLAIN = frozenset((PICKLE, COLUMNS, VECTORS))
+_PLAIN = BUILTIN
 _COMPRESSED = frozenset(name + ZSTD for name in _PLAIN)
+_BASES = {name: name.removesuffix(ZSTD) for name in _PLAIN | _COMPRESSED}
 LARGEST = 4 << 30
 """Largest stream of one value, bytes: a row that claims more is damaged or hostile."""
 
@@ -56,6 +66,7 @@ SMALL = 8 << 10  # below this, level 1 compresses as well as level 3 and notices
 LEAST_GAIN = 8  # compression pays if it saves one byte in so many: reading plain bytes is faster
 HOPELESS = 2
 PROBE = 256
+PROBE_MISFIT = 32
 MOST_KINDS = 1000
 DEFAULT_LEVEL = 3
 DIGEST = 16
@@ -67,7 +78,8 @@ class Blob(NamedTuple):
     Attributes
     ----------
     codec : str
-        How `payload` was made: "pickle5", "columns1" or "vectors1", and "+zstd" if it is compressed.
+        How `payload` was made: "pickle5", "columns1" or "vectors1", and "+zstd" if it is compressed; see
+        `ampstore.codec.naming`.
     kind : str
         What the value is, for people: "list of 37 (symbol, float[20])".
     size : int
@@ -94,12 +106,41 @@ class Codec:
         Packages, modules or "module.name" that values may name besides the safe ones; "*" for all.
     level : int, default 3
         zstd level.
+    codecs : iterable of str, default ()
+        Codecs of other packages to be tried first when a value is encoded; see `ampstore.codec.plugins`.
+    dictionaries : callable, optional
+        Id -> bytes of a zstd dictionary, None if there is none: where payloads come from.
+
+    Raises
+    ------
+    UnknownCodecError
+        If one of `codecs` is not installed.
     """
 
-    def __init__(self, allow: Allowed = (), level: int = DEFAULT_LEVEL) -> None:
+    def __init__(
+        self,
+        allow: Allowed = (),
+        level: int = DEFAULT_LEVEL,
+        codecs: Iterable[str] = (),
+        *,
+        dictionaries: Callable[[int], bytes | None] = lambda _: None,
+    ) -> None:
         self.rule = Rule(allow)
         self.level = level
+        self.codecs = tuple(codecs)
+        self._plugins = [(name, _plugin(None, name)) for name in self.codecs]
+        self._dictionaries = Dictionaries(dictionaries)
         self._failures: dict[str, int] = {}
+        self._misfits: dict[str, int] = {}
+
+    @property
+    def options(self) -> tuple[Allowed, int, tuple[str, ...]]:
+        """What another process needs to make the same codec, without the dictionaries: `Codec(*options)`."""
+        return self.rule.allow, self.level, self.codecs
+
+    def reading_from(self, dictionaries: Callable[[int], bytes | None]) -> "Codec":
+        """As this codec, for payloads that come from another place."""
+        return Codec(*self.options, dictionaries=dictionaries)
 
     def encode(self, value: object) -> Blob:
         """Blob of a value.
@@ -113,12 +154,31 @@ class Codec:
         EntryTooLargeError
             If its stream is longer than `LARGEST`.
         """
+        for name, plugin in self._plugins:
+            if (stream := _encoded(name, plugin, value)) is not None:
+                return self._pack(name, summarise(value), stream)
         if (stream := vectors.encode(value)) is not None:
             return self._pack(VECTORS, vectors.kind(value), stream)
         kind = summarise(value)
-        if (stream := columns.encode(value)) is not None:
+        if columns.gains(value) and (stream := self._columns(kind, value)) is not None:
             return self._pack(COLUMNS, kind, stream)
         return self._pack(PICKLE, kind, self.rule.dumps(value))
+
+    def _columns(self, kind: str, value: object) -> bytes | None:
+        """Columns of a value; after some of its kind that did not fit, one in PROBE_MISFIT is tried."""
+        kind = kind.translate(_NO_DIGITS)
+        misfits = self._misfits.get(kind, 0)
+        if misfits >= HOPELESS and misfits % PROBE_MISFIT:
+            self._misfits[kind] = misfits + 1
+            return None
+        stream = columns.encode(value, always=True)
+        if stream is None:
+            self._misfits[kind] = misfits + 1
+            if len(self._misfits) > MOST_KINDS:
+                self._misfits.clear()
+        elif misfits:
+            self._misfits.pop(kind, None)
+        return stream
 
     def load_legacy(self, key: str, data: bytes) -> object:
         """Value of one legacy file under the same rule; see `ampstore.codec.load_legacy`."""
@@ -161,30 +221,86 @@ class Codec:
             if len(payload) == size:
                 return payload
             raise CorruptEntryError(key, f"it has {len(payload)} bytes, {size} were written")
-        if codec not in _COMPRESSED:
-            raise CorruptEntryError(key, f"unknown codec {codec!r}; a newer ampstore may know it")
         try:
-            return decompress(payload, size, LARGEST)
+            if codec in _COMPRESSED:
+                return decompress(payload, size, LARGEST)
+            return self._unpack_other(key, codec, size, payload)
         except ValueError as err:
-            raise CorruptEntryError(key, str(err)) from err
+            raise err if isinstance(err, CorruptEntryError) else CorruptEntryError(key, str(err)) from err
+
+    def _unpack_other(self, key: str, codec: str, size: int, payload: bytes) -> bytes:
+        """Stream of a payload with a dictionary, byte planes, or a codec of another package."""
+        name = parse(codec)
+        if name.dictionary:
+            payload = decompress(payload, size, LARGEST, self._dictionary(key, name.dictionary).decompressor())
+        elif name.zstd:
+            payload = decompress(payload, size, LARGEST)
+        if len(payload) != size:
+            raise ValueError(f"it has {len(payload)} bytes, {size} were written")
+        return from_planes(payload) if name.planes else payload
+
+    def _dictionary(self, key: str, number: int) -> Dictionary:
+        try:
+            found = self._dictionaries.get(number)
+        except ValueError as err:
+            raise CorruptEntryError(key, f"its dictionary {number} is damaged: {err}") from err
+        if found is None:
+            raise MissingDictionaryError(key, number)
+        return found
+
+    def recoded(
+        self, key: str, codec: str, size: int, checksum: bytes, payload: bytes, recipe: Recipe
+    ) -> tuple[str, bytes, bytes]:
+        """codec, checksum and payload of the same stream by another recipe; as they were if that gains nothing.
+
+        Raises
+        ------
+        CorruptEntryError
+            If the bytes are not those that were written, by the digest of the stream.
+        """
+        stream = self.check(key, codec, size, checksum, payload)
+        name, packed = recipe.payload(parse(codec).base, stream)
+        if len(packed) >= len(payload):
+            return codec, checksum, payload
+        return str(name), _checksum(stream, packed), packed
+
+    def without_dictionary(
+        self, key: str, codec: str, size: int, checksum: bytes, payload: bytes
+    ) -> tuple[str, bytes, bytes]:
+        """codec, checksum and payload as another store can have them: one that needs no dictionary.
+
+        Raises
+        ------
+        CorruptEntryError
+            As `recoded`.
+        """
+        name = parse(codec) if codec not in _BASES else None
+        if name is None or not name.dictionary:
+            return codec, checksum, payload
+        stream = self.check(key, codec, size, checksum, payload)
+        other, packed = Recipe(self.level, name.planes).payload(name.base, stream)
+        return str(other), _checksum(stream, packed), packed
 
     def value(self, key: str, codec: str, stream: bytes) -> object:
         """Value of a stream, a fresh object at every call.
 
         Raises
         ------
-        CorruptEntryError, ForbiddenGlobalError
+        CorruptEntryError, ForbiddenGlobalError, UnknownCodecError
             As `decode`.
         """
-        if codec.startswith(PICKLE):
+        base = _BASES.get(codec) or _base(key, codec)
+        if base == PICKLE:
             return self.rule.loads(key, stream)
         try:
-            if codec.startswith(VECTORS):
+            if base == VECTORS:
                 return vectors.decode(stream)
+            if base != COLUMNS:
+                return _decoded(key, base, stream)
             with no_garbage_collection() if len(stream) > LARGE else contextlib.nullcontext():
                 return columns.decode(stream)
         except (ValueError, MemoryError) as err:
-            raise CorruptEntryError(key, f"its {codec.removesuffix(ZSTD)} stream is damaged: {err}") from err
+            raise CorruptEntryError(key, f"its {base} stream is damaged: {err}") from err
 
     def check(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> bytes:
         """As `unpack`, and compare the digest of the stream; for `verify`."""
@@ -202,12 +318,49 @@ class Codec:
             If the bytes are not those that were written.
         ForbiddenGlobalError
             If the stream names a global outside the rule.
+        UnknownCodecError
+            If it was written by a codec of another package that is not installed.
         """
         return self.value(key, codec, self.unpack(key, codec, size, checksum, payload))
 
 
 def _blob(codec: str, kind: str, stream: bytes, payload: bytes) -> Blob:
     return Blob(codec, kind, len(stream), _checksum(stream, payload), payload)
+
+
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
+
+def _base(key: str, codec: str) -> str:
+    try:
+        return parse(codec).base
+    except ValueError as err:
+        raise CorruptEntryError(key, str(err)) from err
+
+
+def _plugin(key: str | None, name: str) -> plugins.StreamCodec:
+    try:
+        return plugins.load(name)
+    except LookupError as err:
+        raise UnknownCodecError(key, name, str(err.args[0])) from err
+
+
+def _encoded(name: str, plugin: plugins.StreamCodec, value: object) -> bytes | None:
+    try:
+        stream = plugin.encode(value)
+    except Exception as err:
+        raise EncodeError(type(value).__qualname__, f"codec {name}: {type(err).__name__}: {err}") from err
+    if stream is not None and type(stream) is not bytes:
+        raise EncodeError(type(value).__qualname__, f"codec {name} gave {type(stream).__name__}, not bytes")
+    return stream
+
+
+def _decoded(key: str, name: str, stream: bytes) -> object:
+    plugin = _plugin(key, name)
+    try:
+        return plugin.decode(stream)
+    except Exception as err:
+        raise CorruptEntryError(key, f"its {name} stream is damaged: {type(err).__name__}: {err}") from err
 
 
 def _checksum(stream: bytes, payload: bytes) -> bytes:

@@ -26,8 +26,8 @@ def compress(data: bytes, level: int) -> bytes:
     return compressor.compress(data)
 
 
-def decompress(frame: bytes, size: int, largest: int) -> bytes:
-    """Content of a frame.
+def decompress(frame: bytes, size: int, largest: int, decompressor: zstandard.ZstdDecompressor | None = None) -> bytes:
+    """Content of a frame; `decompressor` is for frames made with a dictionary.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def decompress(frame: bytes, size: int, largest: int) -> bytes:
         stated = zstandard.frame_content_size(frame)
         if stated != size or not 0 <= size <= largest:
             raise ValueError(f"the frame holds {stated} bytes, {size} were written")
-        data = _contexts.decompressor.decompress(frame, max_output_size=size)
+        data = (decompressor or _contexts.decompressor).decompress(frame, max_output_size=size)
     except zstandard.ZstdError as err:
         raise ValueError(f"zstd: {err}") from err
     except MemoryError as err:

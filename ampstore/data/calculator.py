@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ampstore.codec import Codec
+from ampstore.codec import Allowed, Codec
 from ampstore.errors import CalculatorError
 from ampstore.parallel import Function
 
@@ -59,11 +59,11 @@ class Encoding:
         return self.codec.encode(self.calculation(image, key))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _encoding, (self.calculation, self.codec.rule.allow, self.codec.level)
+        return _encoding, (self.calculation, *self.codec.options)
 
 
-def _encoding(calculation: Calculation, allow: tuple[str, ...], level: int) -> Function:
-    return Encoding(calculation, Codec(allow, level))
+def _encoding(calculation: Calculation, allow: Allowed, level: int, codecs: tuple[str, ...]) -> Function:
+    return Encoding(calculation, Codec(allow, level, codecs))
 
 
 def _function_of(calculator: Any) -> Callable[..., object]:

@@ -1,11 +1,13 @@
 """A store: text keys to Python values, durable, compressed, safe, for many processes at once.
 
 `store` has the mapping (backend x codec) and batches; `opening` leads from a path and a flag to a
-backend at HEAD; `care` verifies, counts and copies; `streams` keeps what was read last.
+backend at HEAD; `care` verifies, counts and copies; `compaction` stores it all in less space;
+`streams` keeps what was read last.
 """
 
 from ampstore.store.care import Damage, Stats
+from ampstore.store.compaction import Compaction
 from ampstore.store.opening import Flag
 from ampstore.store.store import Store
 
-__all__ = ["Damage", "Flag", "Stats", "Store"]
+__all__ = ["Compaction", "Damage", "Flag", "Stats", "Store"]

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from ampstore.backend import SQLite
 from ampstore.codec import Codec
-from ampstore.errors import CodecError, CorruptEntryError, MissingStoreError
+from ampstore.codec.dictionaries import Dictionary
+from ampstore.errors import CodecError, CorruptEntryError, MissingDictionaryError, MissingStoreError
 from ampstore.store.opening import open_backend
 
 
@@ -64,14 +65,17 @@ def stats(backend: SQLite) -> Stats:
 
 
 def verify(backend: SQLite, codec: Codec) -> Iterator[Damage]:
-    """Everything that is damaged: pages, checksums, streams."""
+    """Everything that is damaged: pages, dictionaries, checksums, streams."""
     for reason in backend.integrity():
         yield Damage("", reason)
     try:
+        yield from _damaged_dictionaries(backend)
         for row in backend.scan():
             try:
                 codec.value(row[1], row[2], codec.check(*row[1:]))
             except CodecError as err:
+                if isinstance(err, MissingDictionaryError) and backend.fetch(row[1]) != row[2:]:
+                    continue  # another process compacted the store meanwhile
                 yield Damage(row[1], err.reason if isinstance(err, CorruptEntryError) else str(err))
     except OSError as err:
         yield Damage("", str(err))
@@ -83,6 +87,15 @@ def verify_payloads(backend: SQLite, codec: Codec) -> Iterator[Damage]:
         yield Damage("", reason)
     for reason in _damaged_payloads(backend, codec):
         yield Damage("", reason)
+
+
+def _damaged_dictionaries(backend: SQLite) -> Iterator[Damage]:
+    for number, *_ in backend.dictionaries():
+        try:
+            if data := backend.dictionary(number):
+                Dictionary(data)
+        except ValueError as err:
+            yield Damage("", f"dictionary {number} is damaged: {err}; entries that need it cannot be read")
 
 
 def backup(backend: SQLite, codec: Codec, target: Path) -> Path:
@@ -102,7 +115,7 @@ def backup(backend: SQLite, codec: Codec, target: Path) -> Path:
         backend.copy_to(partial)
         with contextlib.closing(open_backend(partial, "w", backend.timeout, "normal")) as copy:
             # Checksums, not pickles: a backup keeps what this handle may not read.
-            damage = [*copy.integrity(), *_damaged_payloads(copy, codec)]
+            damage = [*copy.integrity(), *_damaged_payloads(copy, codec.reading_from(copy.dictionary))]
             if damage and not list(_damaged_payloads(backend, codec)):
                 raise CorruptEntryError(str(target), f"the copy is damaged: {damage[0]}")
         os.link(partial, target)

@@ -19,10 +19,12 @@ from ampstore.errors import (
     EntryTooLargeError,
     InvalidKeyError,
     KeyTypeError,
+    MissingDictionaryError,
 )
 from ampstore.store import care
 from ampstore.store.care import Damage, Stats
 from ampstore.store.claims import LEASE, Claims
+from ampstore.store.compaction import Compaction, Progress, compact
 from ampstore.store.opening import Flag, open_backend
 from ampstore.store.streams import Streams
 
@@ -58,6 +60,8 @@ class Store(MutableMapping[str, object]):
     cache : int
         Bytes of decompressed values kept in memory. An entry is used from there only while the
         store still has its checksum, so writes of other processes are seen at once. 0 turns it off.
+    codecs : iterable of str
+        Codecs of other packages that are tried first when a value is stored; see `ampstore.codec.plugins`.
 
     Raises
     ------
@@ -76,6 +80,7 @@ class Store(MutableMapping[str, object]):
         durability: Durability = "normal",
         level: int = 3,
         cache: int = 0,
+        codecs: Iterable[str] = (),
     ) -> None:
         if flag not in ("r", "w", "c", "n"):
             raise ValueError(f"flag must be 'r', 'w', 'c' or 'n', not {flag!r}")
@@ -83,9 +88,12 @@ class Store(MutableMapping[str, object]):
             raise ValueError(f"durability must be 'normal' or 'full', not {durability!r}")
         self.path = Path(os.path.abspath(path))
         self.flag: Flag = flag
-        self.codec = Codec(allow, level)
-        self._options = {"timeout": timeout, "durability": durability, "level": level, "cache": cache}
+        codec = Codec(allow, level, codecs)
+        self._options = {
+            "timeout": timeout, "durability": durability, "level": level, "cache": cache, "codecs": codec.codecs
+        }  # fmt: skip
         self._backend = open_backend(self.path, flag, timeout, durability)
+        self.codec = codec.reading_from(self._backend.dictionary)
         self._cache = Streams(cache)
         if flag == "n":
             self.clear()
@@ -138,7 +146,23 @@ class Store(MutableMapping[str, object]):
         if self._cache.most:
             return self._get_through_cache(key)
         row = self._fetch(key)
-        return self.codec.decode(key, row[0], row[1], row[2], row[3])
+        try:
+            return self.codec.decode(key, row[0], row[1], row[2], row[3])
+        except MissingDictionaryError as err:
+            return self._decode_again(err, key, row)
+
+    def _decode(self, key: str, codec: str, size: int, checksum: bytes, payload: bytes) -> object:
+        try:
+            return self.codec.decode(key, codec, size, checksum, payload)
+        except MissingDictionaryError as err:
+            return self._decode_again(err, key, (codec, size, checksum, payload))
+
+    def _decode_again(self, err: MissingDictionaryError, key: str, row: Stored) -> object:
+        """Value of a row that another process compacted twice since it was read: its dictionary is gone by now."""
+        again = self._backend.fetch(key)
+        if again is None or again == row:
+            raise err
+        return self.codec.decode(key, *again)
 
     def _fetch(self, key: str) -> Stored:
         try:
@@ -152,7 +176,10 @@ class Store(MutableMapping[str, object]):
         if (kept := self._cache.get(key)) and (head := self._backend.head(key)) and kept[0] == head[0]:
             return self.codec.value(key, *kept[1:])
         row = self._fetch(key)
-        stream = self.codec.unpack(key, *row)
+        try:
+            stream = self.codec.unpack(key, *row)
+        except MissingDictionaryError as err:
+            return self._decode_again(err, key, row)
         self._cache.put(key, row[2], row[0], stream)
         return self.codec.value(key, row[0], stream)
 
@@ -207,12 +234,12 @@ class Store(MutableMapping[str, object]):
     def pairs(self) -> Iterator[tuple[str, object]]:
         """Keys and values in order of insertion; what `items` iterates over."""
         for row in self._backend.scan():
-            yield row[1], self.codec.decode(*row[1:])
+            yield row[1], self._decode(*row[1:])
 
     def get_many(self, keys: Iterable[str]) -> dict[str, object]:
         """Values of those keys that are there, in the order of the keys; one query per 256."""
         wanted = list(dict.fromkeys(keys))
-        found = {row[0]: self.codec.decode(*row) for row in self._backend.fetch_many(wanted)}
+        found = {row[0]: self._decode(*row) for row in self._backend.fetch_many(wanted)}
         return {key: found[key] for key in wanted if key in found}
 
     def missing(self, keys: Iterable[str]) -> list[str]:
@@ -294,7 +321,7 @@ class Store(MutableMapping[str, object]):
             if not rows:
                 raise KeyError("popitem(): the store is empty")
             key = rows[0][1]
-            value = self.codec.decode(*rows[0][1:])
+            value = self._decode(*rows[0][1:])
             del self[key]
         return key, value
 
@@ -408,11 +435,32 @@ class Store(MutableMapping[str, object]):
         """
         return care.backup(self.backend, self.codec, Path(os.path.abspath(destination)))
 
-    def compact(self) -> tuple[int, int]:
-        """Give free space back to the file system; bytes on disk before and after."""
-        before = self._backend.stored_bytes()
-        self._backend.compact()
-        return before, self._backend.stored_bytes()
+    def compact(self, level: int | None = None, *, progress: Progress | None = None) -> Compaction:
+        """Store everything in less space, and give the free space back to the file system.
+
+        The zstd level, a trained dictionary and the layout are chosen for each kind of values by
+        measuring some of them; see `ampstore.store.compaction`. Others may read and write meanwhile.
+
+        Parameters
+        ----------
+        level : int, optional
+            zstd level for all kinds, 1 to 22.
+        progress : callable, optional
+            Called with the entries done and all there are.
+
+        Returns
+        -------
+        Compaction
+            Bytes on disk `before` and `after`, and what was gained for each of the `kinds`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such level.
+        StoreError
+            Inside a batch.
+        """
+        return compact(self._backend, self.codec, level, progress)
 
     def sync(self) -> None:
         """Put every write so far on the disk, whatever the durability."""

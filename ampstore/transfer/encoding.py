@@ -57,13 +57,10 @@ def encoded(container: Container, sources: Iterator[Source], codec: Codec, jobs:
         return
     import multiprocessing
 
-    allow = codec.rule.allow
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
 
         def submit(chunk: list[Source]) -> "Future[list[Encoded]]":
-            return pool.submit(
-                _encode_chunk, str(container.directory), _with_data(container, chunk), allow, codec.level
-            )
+            return pool.submit(_encode_chunk, str(container.directory), _with_data(container, chunk), *codec.options)
 
         waiting = [submit(chunk) for chunk in islice(chunks, 2 * jobs)]
         while waiting:
@@ -83,9 +80,11 @@ def _with_data(container: Container, chunk: list[Source]) -> list[Source]:
     ]
 
 
-def _encode_chunk(directory: str, chunk: list[Source], allow: Allowed, level: int) -> list[Encoded]:
+def _encode_chunk(
+    directory: str, chunk: list[Source], allow: Allowed, level: int, codecs: tuple[str, ...]
+) -> list[Encoded]:
     """In another process."""
-    container, codec = Container(Path(directory)), Codec(allow, level)
+    container, codec = Container(Path(directory)), Codec(allow, level, codecs)
     return [_encode(container, source, codec) for source in chunk]
 
 

@@ -166,7 +166,7 @@ class _Fold:
         row = store.read_blob(entry.name)
         try:
             if row:
-                self.codec.check(entry.name, *row)
+                store.codec.check(entry.name, *row)
         except CodecError:
             return False
         return True

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from ampstore.legacy import Problem
+from ampstore.store import Compaction
 
 Progress = Callable[[int, int], None]
 """Called with the entries done and all there are."""
@@ -28,6 +29,8 @@ class Report:
         Source files that were removed after they were verified.
     bytes_before, bytes_after : int
         Size of the legacy files, and of the destination.
+    compaction : Compaction or None
+        What `archive` gained by storing the destination anew.
     seconds : float
     dry_run : bool
         Nothing was written.
@@ -44,6 +47,7 @@ class Report:
     bytes_after: int = 0
     seconds: float = 0.0
     dry_run: bool = False
+    compaction: Compaction | None = None
 
     @property
     def complete(self) -> bool:

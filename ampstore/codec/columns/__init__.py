@@ -23,6 +23,6 @@ Every item takes at least one byte of the stream, so a hostile one cannot ask fo
 """
 
 from ampstore.codec.columns.read import decode
-from ampstore.codec.columns.write import encode
+from ampstore.codec.columns.write import encode, gains
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "gains"]
