@@ -24,6 +24,7 @@ from ampstore.codec import dictionaries as dictionaries_module
 from ampstore.codec.dictionaries import Dictionary, identify, train
 from ampstore.codec.recoding import from_planes, to_planes
 from ampstore.errors import CorruptEntryError, MissingDictionaryError, ReadOnlyError, StoreError
+from ampstore.salvage import salvage
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -247,6 +248,14 @@ def test_backups_carry_the_dictionaries(path, tmp_path):
         store.backup(tmp_path / "copy.db")
     path.unlink()
     assert_whole(tmp_path / "copy.db")
+
+
+def test_a_compacted_store_is_salvaged_whole(path, tmp_path):
+    """Entries leave their dictionaries behind on the way into the new store."""
+    with Store(path) as store:
+        store.compact()
+    assert salvage(path, tmp_path / "b.db").written == len(VALUES)
+    assert_whole(tmp_path / "b.db")
 
 
 def test_a_blob_can_leave_its_dictionary_behind(path):

@@ -66,7 +66,7 @@ class StoreCopy:
         self.survey = Survey(pages)
         self.complete = self.survey.complete
         self.damage = self.survey.damage
-        self._codec = codec
+        self._codec = codec.reading_from(self.survey.dictionaries.get)
         self._entries = {entry.key: entry for entry in self.survey.entries()}
 
     def keys(self) -> Iterator[str]:
@@ -107,16 +107,18 @@ class StoreCopy:
         return all(other is not None and other.checksum == row.checksum for other, _ in rows)
 
     def _row(self, key: str, image: Image) -> tuple[Row | None, str]:
-        """A row and what is wrong with it."""
+        """A row as a store without dictionaries can have it, and what is wrong with it."""
         try:
             row = self.survey.read(image)
         except BrokenError as err:
             return None, str(err)
         try:
             self._codec.check(key, row.codec, row.size, row.checksum, row.payload)
+            made = self._codec.without_dictionary(key, row.codec, row.size, row.checksum, row.payload)
         except CodecError as err:
             return row, getattr(err, "reason", "") or str(err)
-        return row, ""
+        codec, checksum, packed = made
+        return row._replace(codec=codec, checksum=checksum, payload=packed), ""
 
 
 class LooseCopy:

@@ -18,10 +18,11 @@ from ampstore.legacy.rescue import Rescue
 from ampstore.salvage.copies import ArchiveCopy, Copy, LooseCopy, StoreCopy, Version
 from ampstore.salvage.report import Finding, Salvaged
 from ampstore.store import Store
+from ampstore.store.compaction import NOTE as COMPACTED
 from ampstore.transfer import FOLDED, STORE_NAME
 
 _ROWS, _BYTES = 1000, 32 << 20
-_OWN_FACTS = ("store", "created_by", "created_at", "needs", FOLDED)
+_OWN_FACTS = ("store", "created_by", "created_at", "needs", FOLDED, COMPACTED)
 
 
 def salvage(
