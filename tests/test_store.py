@@ -300,7 +300,7 @@ def test_setting_an_equal_value_repairs_a_damaged_entry(store, path, damage):
     store["a"] = ["text"] * 50
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"update entry set {damage}")
-    with pytest.raises(CorruptEntryError):
+    with pytest.raises(CodecError):
         store["a"]
     store["a"] = ["text"] * 50
     assert store["a"] == ["text"] * 50
