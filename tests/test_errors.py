@@ -35,6 +35,7 @@ ARGUMENTS = {
     "EntryTooLargeError": (5_000_000_000, 4_294_967_296),
     "CorruptEntryError": ("the key", "its bytes do not fit"),
     "MissingDictionaryError": ("the key", 40312),
+    "QueryError": ("select x from entry", "no such column: x"),
     "UnknownCodecError": ("the key", "frames2", "which no installed package provides; install it"),
     "LegacyPickleError": ("the key", "EOFError: torn"),
     "HashSchemeError": ("v9", ("v0", "v1", "v2")),
