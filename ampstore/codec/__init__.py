@@ -225,8 +225,10 @@ class Codec:
             if codec in _COMPRESSED:
                 return decompress(payload, size, LARGEST)
             return self._unpack_other(key, codec, size, payload)
+        except CorruptEntryError:
+            raise
         except ValueError as err:
-            raise err if isinstance(err, CorruptEntryError) else CorruptEntryError(key, str(err)) from err
+            raise CorruptEntryError(key, str(err)) from err
 
     def _unpack_other(self, key: str, codec: str, size: int, payload: bytes) -> bytes:
         """Stream of a payload with a dictionary, byte planes, or a codec of another package."""
@@ -274,10 +276,10 @@ class Codec:
         CorruptEntryError
             As `recoded`.
         """
-        name = parse(codec) if codec not in _BASES else None
-        if name is None or not name.dictionary:
+        if ":" not in codec:
             return codec, checksum, payload
         stream = self.check(key, codec, size, checksum, payload)
+        name = parse(codec)
         other, packed = Recipe(self.level, name.planes).payload(name.base, stream)
         return str(other), _checksum(stream, packed), packed
 
