@@ -2,7 +2,10 @@
 
 sqlite        one file as a backend: the rows, and care for the file
 reading       asking for rows
-writing       changing rows; transactions
+writing       changing rows
+transaction   all of a block or nothing
+turns         the queue of writers
+flush         group commit for durability "full"
 wal           checkpoints
 connections   one for every thread of every process; read-only ones that write nothing
 core          the SQL, written once, with SQLAlchemy

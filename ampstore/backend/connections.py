@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 # wal_autocheckpoint: see ampstore.backend.wal. The last two keep a hostile file from running
 # functions in its schema and from misleading the page parser.
 _PRAGMAS = """
-PRAGMA synchronous={synchronous};
+PRAGMA synchronous=NORMAL;
 PRAGMA wal_autocheckpoint=0;
 PRAGMA cache_size=-16384;
 PRAGMA temp_store=MEMORY;
@@ -51,7 +51,8 @@ class PerThread(threading.local):
     """State of one thread: its connection, the depth of its transaction, and what it knows of the WAL.
 
     `unchecked` bytes were written since it looked at the size of the WAL, `written` bytes up to that
-    look since it emptied the WAL; `known` is the size that its file is known to have had.
+    look since it emptied the WAL; `known` is the size that its file is known to have had. `grouped`
+    commits are put on the disk by `Flush`. An `impatient` connection has a shorter time-out for now.
     """
 
     connection: sqlite3.Connection | None = None
@@ -60,6 +61,8 @@ class PerThread(threading.local):
     written = 0
     known = 0
     stamp: tuple[int, ...] | None = None
+    grouped = False
+    impatient = False
 
 
 class Connections:
@@ -81,7 +84,7 @@ class Connections:
         self.timeout = timeout
         self.closed = False
         self.local = PerThread()
-        self._synchronous = "FULL" if durability == "full" else "NORMAL"
+        self._durability = durability
         self._lock = threading.Lock()
         self._made: dict[threading.Thread, sqlite3.Connection] = {}
         weakref.finalize(self, _close_all, self._made)
@@ -120,12 +123,28 @@ class Connections:
             cached_statements=64,
         )
         try:
-            connection.executescript(_PRAGMAS.format(synchronous=self._synchronous))
+            connection.executescript(_PRAGMAS)
             _harden(connection)
+            if not self.readonly:
+                self._prepare_to_write(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _prepare_to_write(self, connection: sqlite3.Connection) -> None:
+        # Asking for the mode reads the file, which opens the WAL: from now on it is there to be
+        # locked and synced by ampstore.backend.turns and .flush, and does not go away with the
+        # connection of a thread that has ended.
+        has_wal = connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        if self._durability == "full" and not has_wal:
+            connection.execute("PRAGMA synchronous=FULL")
+        self.local.grouped = self._durability == "full" and has_wal
+
+    def be_patient(self, connection: sqlite3.Connection) -> None:
+        """Let SQLite wait for other connections as long as it may."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile by another thread
+            connection.execute(f"PRAGMA busy_timeout={int(1000 * self.timeout)}")
 
     def translate(self, err: sqlite3.Error) -> Exception:
         """Our error for one of SQLite's."""

@@ -31,9 +31,8 @@ def translate(err: sqlite3.Error, path: Path, timeout: float) -> Exception:
     """Our error for one of SQLite's."""
     location, code = str(path), getattr(err, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        waited = f"another process held the store for {timeout:g} s"
-        return BusyError(location, f"{waited}; try again or open it with a larger timeout=")
+    if is_busy(err):
+        return busy(path, timeout)
     if primary == sqlite3.SQLITE_NOTADB:
         return NotAStoreError(location)
     if primary == sqlite3.SQLITE_TOOBIG:
@@ -48,6 +47,18 @@ _CANNOT_OPEN = (
     "cannot be opened; this user needs permission to read the file, and to write to it and its directory unless it "
     "is opened with 'r' (after a crash a writer must open it once); or too many files are open"
 )
+
+
+def busy(path: Path, timeout: float) -> BusyError:
+    """The error of a wait for another writer."""
+    return BusyError(
+        str(path), f"another process held the store for {timeout:g} s; try again or open it with a larger timeout="
+    )
+
+
+def is_busy(err: sqlite3.Error) -> bool:
+    """Whether another connection holds a lock."""
+    return getattr(err, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_bad_text(err: sqlite3.Error) -> bool:

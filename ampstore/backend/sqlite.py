@@ -26,7 +26,7 @@ class SQLite(Writer):
         Longest wait for another writer, seconds.
     durability : {"normal", "full"}
         "normal": a power cut may take the last commits, never more, and never corrupts; "full":
-        every commit is on the disk when the call returns (one fsync each).
+        every commit is on the disk when the call returns (one sync for all that wait for it).
 
     Attributes
     ----------
@@ -36,18 +36,18 @@ class SQLite(Writer):
 
     def checkpoint(self, wait: float = 1.0) -> bool:
         """Move the WAL into the main file and empty it; False if a reader held part of it back."""
-        self._writable()
-        return self._wal.checkpoint(wait)
+        with self.alone():
+            return self._wal.checkpoint(wait)
 
     def sync(self) -> None:
         """Put every commit so far on the disk: by a checkpoint, or by syncing the WAL beside readers."""
-        self._writable()
-        self._wal.sync()
+        with self.alone():
+            self._wal.sync()
 
     def compact(self) -> None:
         """Rewrite the file without its free pages, and empty the WAL."""
-        with self._connections.translated():
-            self._writable().execute("VACUUM")
+        with self.alone() as connection, self._connections.translated():
+            connection.execute("VACUUM")
         self.checkpoint()
 
     def copy_to(self, destination: Path) -> None:

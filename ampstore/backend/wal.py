@@ -6,9 +6,13 @@ transactions when a PASSIVE checkpoint runs beside a commit that resets the WAL 
 passes `WAL_BOUND`. FULL lets the next writer start the WAL again from its beginning: emptying the
 file every time (TRUNCATE) makes each commit 1.4 times as expensive, since the file system has to
 allocate the space again.
+
+A checkpoint stalls all writers for the time of copying `WAL_BOUND` bytes, or one transaction that is
+larger, with two syncs, and for `FOR_READERS` at most. Beside a reader of an old state, which only a
+program other than ampstore holds for long, the WAL grows until that reader is done: SQLite cannot
+reuse what it may still read.
 """
 
-import contextlib
 import os
 import sqlite3
 from typing import Literal
@@ -22,6 +26,10 @@ WAL_BOUND = 4 << 20
 
 TRUNCATED_ABOVE = 4 * WAL_BOUND
 """Bytes of a WAL file (that a reader held back, or one large transaction made) that is cut off again."""
+
+FOR_READERS = 0.02
+"""Seconds that a writer waits for readers of older states, while it holds the write lock. What they
+hold back is done next time, when the WAL has grown by half: a long reader costs few such waits."""
 
 UNCHECKED = 256 << 10
 """Bytes written by one connection between two looks at the size of the WAL."""
@@ -62,11 +70,9 @@ class Wal:
             return
         if size <= WAL_BOUND or (size <= local.known and local.written < WAL_BOUND):
             return
-        # Wait for other writers, but hardly for readers: what they hold back is done next time.
-        large = size > TRUNCATED_ABOVE
-        done = self.checkpoint(1.0 if large else 0.05, "TRUNCATE" if large else "FULL")
+        done = self.checkpoint(FOR_READERS, "TRUNCATE" if size > TRUNCATED_ABOVE else "FULL")
         local.written = 0
-        local.known = size if done else size + WAL_BOUND // 2
+        local.known = size if done else size + max(WAL_BOUND, size) // 2
 
     def checkpoint(self, wait: float = 1.0, mode: Literal["FULL", "TRUNCATE"] = "TRUNCATE") -> bool:
         """Move the WAL into the main file; False if a reader held part of it back.
@@ -88,8 +94,7 @@ class Wal:
                 return False
             raise failure from err
         finally:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile by another thread
-                connection.execute(f"PRAGMA busy_timeout={int(1000 * self._connections.timeout)}")
+            self._connections.be_patient(connection)
 
     def sync(self) -> None:
         """Put every commit so far on the disk: by a checkpoint, or by syncing the WAL beside readers."""

@@ -1,15 +1,31 @@
-"""Writing rows of one SQLite file, each call in a transaction of its own unless one is open."""
+"""Writing rows of one SQLite file, each call in a transaction of its own unless one is open.
+
+wait for the turn -> BEGIN IMMEDIATE ... COMMIT -> checkpoint if the WAL is full -> leave
+    -> with durability "full": wait until the commit is on the disk
+"""
 
 import contextlib
+import random
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ampstore.backend.connections import Durability, PerThread
+from ampstore.backend.connections import Durability
+from ampstore.backend.failures import busy, is_busy
+from ampstore.backend.flush import Flush
 from ampstore.backend.reading import Reader
+from ampstore.backend.transaction import Transaction
+from ampstore.backend.turns import Turns
 from ampstore.backend.wal import WAL_BOUND, Wal
 from ampstore.errors import ReadOnlyError, StoreError
+
+NOTICED = 0.05
+"""Share of the time-out that a writer may wait for its turn before SQLite's part of it is cut by that."""
+
+LONGEST_PAUSE = 5e-3
+"""Longest sleep of a writer between two tries where there is no queue, seconds."""
 
 
 class Row(NamedTuple):
@@ -50,6 +66,13 @@ class Writer(Reader):
     def __init__(self, path: Path, *, readonly: bool, timeout: float, durability: Durability) -> None:
         super().__init__(path, readonly=readonly, timeout=timeout, durability=durability)
         self._wal = Wal(self._connections)
+        self._turns = Turns(self._connections.wal)
+        self._flush = Flush(self._turns)
+
+    def close(self) -> None:
+        """Close the connections of all threads. Closing twice is fine."""
+        super().close()
+        self._turns.close()
 
     def put(self, row: Row) -> None:
         """Write one row, in a transaction of its own unless one is open."""
@@ -138,10 +161,27 @@ class Writer(Reader):
     # -- transactions --------------------------------------------------------------------------
 
     def _write(self, sql: str, parameters: Sequence[object], size: int) -> int:
+        connection, local = self._writable(), self._connections.local
+        if local.depth:
+            return self._change(connection, sql, parameters, size)
+        if not self._turns.works:
+            with self.transaction():
+                return self._change(connection, sql, parameters, size)
         # One statement outside a transaction is a transaction: SQLite takes a fresh snapshot and the
         # write lock together, as BEGIN IMMEDIATE does, for a third of the statements.
         try:
-            changed = self._writable().execute(sql, parameters).rowcount
+            self.enter(connection)
+            changed = self._change(connection, sql, parameters, size)
+            self.leave(connection)
+        except BaseException:
+            self.leave(connection)
+            raise
+        self.flush()
+        return changed
+
+    def _change(self, connection: sqlite3.Connection, sql: str, parameters: Sequence[object], size: int) -> int:
+        try:
+            changed = connection.execute(sql, parameters).rowcount
         except sqlite3.Error as err:
             raise self._connections.translate(err) from err
         self._wal.wrote(size)
@@ -152,38 +192,85 @@ class Writer(Reader):
             raise ReadOnlyError(str(self.path))
         return self._connections.get()
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Transaction:
         """All or nothing; holds the write lock from the start. Nests: an inner one can roll back alone."""
-        connection, local = self._writable(), self._connections.local
-        begin, commit, rollback = (
-            (f"SAVEPOINT s{local.depth}", f"RELEASE s{local.depth}", f"ROLLBACK TO s{local.depth}")
-            if local.depth
-            else ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
-        )
-        with self._connections.translated():
-            connection.execute(begin)
-        local.depth += 1
-        try:
-            yield
-            self._check_still_open(local, connection)
-            with self._connections.translated():
-                connection.execute(commit)
-        except BaseException:
-            # SQLite has rolled back by itself after some errors (full disk, I/O).
-            if self._connections.local is local and connection.in_transaction:
-                connection.execute(rollback)
-                if local.depth > 1:
-                    connection.execute(commit)
-            raise
-        finally:
-            local.depth -= 1
-        if not local.depth:
-            self._wal.bound()
+        return Transaction(self, self._writable(), self._connections.local)
 
-    def _check_still_open(self, local: PerThread, connection: sqlite3.Connection) -> None:
-        if self._connections.local is not local or local.connection is not connection:
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """The connection of this thread while it is its turn, for what is no transaction: VACUUM, checkpoints."""
+        connection = self._writable()
+        if self.in_transaction:
+            yield connection
+            return
+        try:
+            self.enter(connection)
+            yield connection
+        finally:
+            self.leave(connection)
+
+    def enter(self, connection: sqlite3.Connection) -> None:
+        """Wait for the turn of this thread; call `leave` whatever comes of it."""
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")  # a signal kept the last one from it
+        try:
+            waited = self._turns.enter(self.timeout)
+        except TimeoutError:
+            raise busy(self.path, self.timeout) from None
+        if waited > NOTICED * self.timeout:
+            self._connections.local.impatient = True
+            connection.execute(f"PRAGMA busy_timeout={int(1000 * max(self.timeout - waited, 0))}")
+
+    def leave(self, connection: sqlite3.Connection) -> None:
+        """End the turn of this thread. A signal may come at its very start; then call it once more."""
+        self._turns.leave()
+        if self._connections.local.impatient:
+            self._connections.local.impatient = False
+            self._connections.be_patient(connection)
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """BEGIN IMMEDIATE; where there is no queue, with tries at random moments instead of SQLite's regular ones."""
+        with self._connections.translated():
+            if self._turns.works:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            deadline = time.monotonic() + self.timeout
+            connection.execute("PRAGMA busy_timeout=0")
+            try:
+                while not self._has_begun(connection, deadline):
+                    time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311 - no secret
+            finally:
+                self._connections.be_patient(connection)
+
+    @staticmethod
+    def _has_begun(connection: sqlite3.Connection, deadline: float) -> bool:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as err:
+            if not is_busy(err) or time.monotonic() > deadline:
+                raise
+            return False
+        return True
+
+    def commit(self, connection: sqlite3.Connection, statement: str) -> None:
+        """End a transaction well; a checkpoint belongs to the turn of the writer that makes it necessary."""
+        if not self.is_current(connection):
             raise StoreError(str(self.path), "a transaction does not cross fork or close; begin it in the child")
+        with self._connections.translated():
+            connection.execute(statement)
+
+    def bound_wal(self) -> None:
+        """Run a checkpoint if the WAL has passed its bound."""
+        self._wal.bound()
+
+    def flush(self) -> None:
+        """With durability "full", wait until the last commit is on the disk."""
+        if self._connections.local.grouped:
+            self._flush.wait()
+
+    def is_current(self, connection: sqlite3.Connection) -> bool:
+        """Whether this still is the connection of this thread: not after close, not in a forked child."""
+        return self._connections.local.connection is connection
 
     @property
     def in_transaction(self) -> bool:

@@ -1,0 +1,268 @@
+"""The queue of writers in front of one SQLite file: a lock of the kernel, so that nobody starves.
+
+SQLite's own busy handler sleeps and tries again. With 16 writers the slowest got 0.001 of what the
+fastest got, and waited for seconds. Here a writer takes `flock` on the file of the WAL first, and
+the kernel wakes one writer after the other. It is a queue and nothing more: what SQLite promises
+rests on SQLite's locks, which stand behind it, so that plain sqlite3 may write beside us.
+
+Why the WAL: it is there as long as anybody has the store open and goes away with the last, so that
+no further file lies about, and it is the one file on which SQLite has no POSIX locks. Those of a
+process are lost when it closes any descriptor of the main file or of the -shm file.
+
+`flock` has no time-out, and no thread can interrupt another that waits in it. So a thread that has
+to wait lets a helper thread do it, and waits for that one, which can be bounded. A helper whose
+thread gave up stays in line; when its turn comes, it passes it on.
+
+Where `flock` does not work, `works` is False, and writers try again with jitter instead.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+import weakref
+from _thread import start_new_thread
+
+GIVE_WAY = 1e-6
+"""Seconds to sleep after a turn that others wait for; in fact the 50 us that a timer of the kernel takes.
+
+Without it, who has just written takes the lock again before the next one wakes up."""
+
+CLOSING = 0.5
+"""Longest wait of `close` for a thread that is writing, seconds."""
+
+IDLE = 1.0
+"""Seconds after which a helper thread that nobody needs ends."""
+
+
+class Turns:
+    """Place of this process, and of the threads in it, among the writers of one store.
+
+    Parameters
+    ----------
+    wal : str
+        File of the WAL. It must be open in a connection of this process, so that SQLite keeps it.
+
+    Attributes
+    ----------
+    works : bool
+        Whether there is a queue; False where the file system has no `flock`, or the store no WAL.
+    """
+
+    def __init__(self, wal: str) -> None:
+        self.wal = wal
+        self.works = True
+        self._start()
+        _alive.add(self)
+
+    def _start(self) -> None:
+        self._ours = threading.RLock()  # of the threads of this process, one stands in line
+        self._waiting = 0
+        self._line: _Line | None = None
+        self._end: weakref.finalize[..., Turns] | None = None
+
+    def enter(self, timeout: float) -> float:
+        """Wait for the turn of this thread.
+
+        Call it inside the `try` that leaves, so that no signal comes between.
+
+        Returns
+        -------
+        float
+            Seconds that it took, 0.0 if nobody was before us.
+
+        Raises
+        ------
+        TimeoutError
+            If it did not come in time.
+        """
+        if self._ours.acquire(blocking=False):
+            if self._try():
+                return 0.0
+            start = time.monotonic()
+        else:
+            start = time.monotonic()
+            self._waiting += 1
+            try:
+                if not self._ours.acquire(timeout=timeout):
+                    raise TimeoutError
+            finally:
+                self._waiting -= 1
+        if not self._try():
+            left = timeout - (time.monotonic() - start)
+            if not (self._line and self._line.wait(max(left, 0.0))):
+                raise TimeoutError
+        return time.monotonic() - start
+
+    def _try(self) -> bool:
+        """Whether the turn is ours without waiting."""
+        line = self._line or self._stand()
+        if line is None:
+            return True
+        if line.in_line:
+            return False
+        try:
+            fcntl.flock(line.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            if err.errno in (errno.EWOULDBLOCK, errno.EINTR):
+                line.waited = True
+                return False
+            self.works = False  # ENOLCK, ENOSYS, EOPNOTSUPP: never again, each look costs time
+            self._drop()
+        return True
+
+    def leave(self) -> None:
+        """Give the turn to the next writer; nothing happens if this thread does not have it.
+
+        A signal may come at its very start; then call it once more.
+        """
+        ours = self._ours
+        if not ours._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition does
+            return
+        line, crowded = self._line, self._waiting
+        try:
+            if line is not None and not line.in_line:
+                fcntl.flock(line.descriptor, fcntl.LOCK_UN)
+                crowded, line.waited = crowded or line.waited, False
+        finally:
+            while ours._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+                ours.release()
+        if crowded:
+            time.sleep(GIVE_WAY)
+
+    def _stand(self) -> "_Line | None":
+        if not self.works:
+            return None
+        try:
+            descriptor = os.open(self.wal, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self.works = False  # no WAL: a store on a network file system
+            return None
+        self._line = _Line(descriptor)
+        self._end = weakref.finalize(self, self._line.end)
+        return self._line
+
+    @property
+    def descriptor(self) -> int | None:
+        """A descriptor of the WAL, None if there is no queue; for the thread whose turn it is."""
+        line = self._line or self._stand()
+        return None if line is None else line.descriptor
+
+    def _drop(self) -> None:
+        if self._end:
+            self._end()
+        self._line = self._end = None
+
+    def close(self) -> None:
+        """Leave the queue for good. Closing twice is fine.
+
+        A thread in the middle of a batch is not waited for: the descriptor goes with the last user.
+        """
+        if self._ours.acquire(timeout=CLOSING):
+            self._drop()
+            self._ours.release()
+
+    def forget_parent(self) -> None:
+        """In a forked child: the lock belongs to the parent as long as nobody else has its descriptor."""
+        if self._line:
+            if self._end:
+                self._end.detach()
+            with contextlib.suppress(OSError):
+                os.close(self._line.descriptor)
+        self._start()
+
+
+class _Line:
+    """One descriptor, and the thread that waits on it when somebody has to.
+
+    Bare locks, whose `with` is written in C: a signal cannot come between and leave them locked.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.in_line = False  # the helper is waiting, or has the lock and did not say so yet
+        self.waited = False
+        self._state = threading.Lock()
+        self._asked = _locked()  # opens when the helper has something to do
+        self._given = _locked()  # opens when the helper got the lock for a thread that waits
+        self._wanted = False
+        self._running = False
+        self._ended = False
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the lock is ours within that time."""
+        try:
+            with self._state:
+                self._wanted = self.waited = True
+                if not self.in_line:
+                    self._send_helper()
+            return self._given.acquire(timeout=timeout)
+        finally:
+            with self._state:
+                self._wanted = False
+                self._given.acquire(blocking=False)  # it was given to us too late
+
+    def _send_helper(self) -> None:
+        if not self._running:
+            start_new_thread(self._help, ())
+            self._running = True
+        self.in_line = True
+        self._wake_helper()
+
+    def _wake_helper(self) -> None:
+        if self._asked.locked():
+            self._asked.release()
+
+    def _help(self) -> None:
+        while self._is_needed():
+            with contextlib.suppress(OSError):  # a queue that fails lets everybody through to SQLite's lock
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            self._pass_on()
+
+    def _is_needed(self) -> bool:
+        self._asked.acquire(timeout=IDLE)
+        with self._state:
+            if not self.in_line:
+                self._running = False
+                if self._ended:
+                    os.close(self.descriptor)
+            return self.in_line
+
+    def _pass_on(self) -> None:
+        with self._state:
+            self.in_line = False
+            if self._wanted:
+                self._given.release()
+            else:
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+
+    def end(self) -> None:
+        """Close the descriptor, now or when the helper is done with it."""
+        with self._state:
+            if self._ended:
+                return
+            self._ended = True
+            if self._running:
+                self._wake_helper()
+            else:
+                os.close(self.descriptor)
+
+
+def _locked() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+_alive: "weakref.WeakSet[Turns]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for turns in list(_alive):
+        turns.forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
