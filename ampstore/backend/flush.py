@@ -17,6 +17,8 @@ from ampstore.backend.turns import Turns
 from ampstore.durable import sync
 from ampstore.errors import StorageError
 
+_LOST = "commits may be lost; check the disk, then open it again"
+
 
 class Flush:
     """Syncs the WAL of one file for the threads of this process.
@@ -60,7 +62,7 @@ class Flush:
             try:
                 self._sync()
             except OSError as err:
-                self._failure = f"fsync failed ({err.strerror}): {lost}"
+                self._failure = f"fsync failed ({err.strerror}): {_LOST}"
                 raise StorageError(self._turns.wal, self._failure) from err
             self._done = upto
 
