@@ -363,6 +363,34 @@ def test_child_after_fork_uses_connections_of_its_own(store):
     assert dict(store) == {"before": 1, "child": 2, "parent": 3}
 
 
+def test_a_child_loses_nothing_after_its_parent_and_everybody_else_has_gone(path):
+    """The child has locks of its own: nobody takes himself for the last one and deletes the WAL under it."""
+    store = ampstore.Store(path)
+    store["before"] = 1
+    (from_child, to_parent), (from_parent, to_child) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            store["child"] = 1
+            os.write(to_parent, b"x")
+            os.read(from_parent, 1)
+            store["child, later"] = 2
+            os._exit(0)
+        os._exit(1)
+    os.read(from_child, 1)
+    store.close()
+    with ampstore.Store(path) as other:
+        other["other"] = 3
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('select * from entry').fetchall()"
+    subprocess.run([sys.executable, "-c", program, path], check=True, timeout=60)
+    os.write(to_child, b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+    for descriptor in (from_child, to_parent, from_parent, to_child):
+        os.close(descriptor)
+    with ampstore.Store(path) as again:
+        assert dict(again) == {"before": 1, "child": 1, "other": 3, "child, later": 2}
+
+
 def in_a_forked_child(function):
     """Run a function in a child of this process; whether it returned True."""
     pid = os.fork()
@@ -375,7 +403,7 @@ def in_a_forked_child(function):
 
 
 def test_fork_inside_a_batch_leaves_the_parent_unaffected(store):
-    """The child cannot end the parent's transaction, and says so; the parent's commit holds."""
+    """The child cannot end the parent's transaction, nor use the file, and says so; the parent's commit holds."""
     batch = store.batch()
     batch.__enter__()
     store["a"] = 1
@@ -383,7 +411,10 @@ def test_fork_inside_a_batch_leaves_the_parent_unaffected(store):
     def child_leaves():
         with pytest.raises(ampstore.StoreError, match="does not cross fork"):
             batch.__exit__(None, None, None)
-        return dict(store) == {}
+        for use in (lambda: dict(store), lambda: ampstore.Store(store.path)):
+            with pytest.raises(ampstore.StoreError, match="was forked while a transaction was open"):
+                use()
+        return True
 
     assert in_a_forked_child(child_leaves)
     batch.__exit__(None, None, None)

@@ -1,7 +1,7 @@
 """Connections to one SQLite file: one for every thread of every process, writing or only reading.
 
-A connection that was inherited through fork is kept and never touched, since closing it would act
-on locks of the parent.
+A connection that was inherited through fork nevertheless (see `ampstore.backend.forks`) is kept and
+never touched, since closing it would act on locks of the parent.
 
 A read-only connection writes nothing, not even the -shm file that SQLite makes beside a WAL-mode
 database. While there is no WAL, nobody writes, and the file is read as immutable; it is read again
@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import quote
 
+from ampstore.backend import forks
 from ampstore.backend.failures import translate
-from ampstore.errors import BusyError, ClosedError, MissingStoreError
+from ampstore.backend.turns import leave
+from ampstore.errors import BusyError, ClosedError, MissingStoreError, StoreError
 
 Durability = Literal["normal", "full"]
 Result = TypeVar("Result")
@@ -45,6 +47,12 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 4,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
+
+
+_FORKED = (
+    "this process was forked while a transaction was open or other threads were at work, and shares SQLite's locks"
+    " with its parent; fork outside of transactions, or start the process with spawn or forkserver"
+)
 
 
 class PerThread(threading.local):
@@ -88,7 +96,7 @@ class Connections:
         self._lock = threading.Lock()
         self._made: dict[threading.Thread, sqlite3.Connection] = {}
         weakref.finalize(self, _close_all, self._made)
-        _alive.add(self)
+        forks.register(self)
 
     def get(self) -> sqlite3.Connection:
         """The connection of this thread."""
@@ -96,8 +104,11 @@ class Connections:
 
     def connect(self) -> sqlite3.Connection:
         """A new connection for this thread; those of threads that ended are closed."""
+        forks.wait_for_fork()
         if self.closed:
             raise ClosedError(str(self.path))
+        if forks.is_inherited(self.identity()):
+            raise StoreError(str(self.path), _FORKED)
         with self.translated():
             connection = self._open()
         with self._lock:
@@ -171,6 +182,34 @@ class Connections:
             _close_all(self._made)
         self.local.connection = None
 
+    # -- forks: see ampstore.backend.forks -----------------------------------------------------
+
+    def identity(self) -> tuple[int, int] | None:
+        """Device and inode of the file, None if it is gone."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def is_idle(self) -> bool:
+        """Whether no connection is in a transaction."""
+        return not any(connection.in_transaction for connection in self._made.values())
+
+    def take_all(self) -> list[sqlite3.Connection]:
+        """All connections; every thread opens a new one when it needs it."""
+        taken = list(self._made.values())
+        self._made.clear()
+        self.local = PerThread()
+        return taken
+
+    def close_taken(self, taken: list[sqlite3.Connection]) -> None:
+        """Close connections, and leave the queue of writers, which stands at a WAL that goes with them."""
+        leave(self.wal)
+        for connection in taken:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
     def forget_parent(self) -> None:
         """In a forked child: keep what was inherited, use none of it."""
         _inherited.extend(self._made.values())
@@ -229,19 +268,9 @@ def _try(read: Callable[[], Result]) -> tuple[Result | None, sqlite3.Error | Non
         return None, err
 
 
-_alive: "weakref.WeakSet[Connections]" = weakref.WeakSet()
 _inherited: list[sqlite3.Connection] = []
 
 
 def _close_all(connections: dict[threading.Thread, sqlite3.Connection]) -> None:
     while connections:
         connections.popitem()[1].close()
-
-
-def _after_fork() -> None:
-    for connections in list(_alive):
-        connections.forget_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

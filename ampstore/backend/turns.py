@@ -259,6 +259,13 @@ def _locked() -> threading.Lock:
 _alive: "weakref.WeakSet[Turns]" = weakref.WeakSet()
 
 
+def leave(wal: str) -> None:
+    """Leave the queues at this WAL, which is about to go; the next writer of this process stands in a new one."""
+    for turns in list(_alive):
+        if turns.wal == wal:
+            turns.close()
+
+
 def _after_fork() -> None:
     for turns in list(_alive):
         turns.forget_parent()
