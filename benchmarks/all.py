@@ -6,14 +6,18 @@ targets. One that fails does not stop the others; the exit code is then 1.
 """
 
 import importlib.util
+import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
+from benchmarks import fairness
+from benchmarks.document import Document, write
 from benchmarks.values import ROOT
 
 EFFORTS = ("quick", "default", "full")
@@ -32,12 +36,15 @@ class Section(NamedTuple):
     outputs : dict of str to str
         Option and suffix of each file that it writes.
     arguments : tuple of str
+    printed : callable(rows) -> document, optional
+        It prints JSON instead of writing it: what makes a document of that.
     """
 
     module: str
     efforts: tuple[str, ...]
     outputs: dict[str, str]
     arguments: tuple[str, ...] = ()
+    printed: Callable[[Any], Document] | None = None
 
 
 TABLES = {"--json": "json", "--markdown": "md"}
@@ -47,7 +54,7 @@ SECTIONS = {
     "growth": Section("benchmarks.growth", ("quick", "full"), PICTURES),
     "migration": Section("benchmarks.migration", ("quick", "full"), PICTURES),
     "sizes": Section("benchmarks.sizes", ("quick", "full"), TABLES),
-    "writers": Section("benchmarks.writers", ("quick", "full"), TABLES),
+    "writers": Section("benchmarks.writers", ("quick",), {}, ("--json",), fairness.as_document),
     "images": Section("benchmarks.images", ("quick",), TABLES, ("--only", "hashing", "--only", "nothing")),
     "annealing": Section("benchmarks.annealing", ("quick",), {"--json": "json"}, ("--only", "overhead")),
 }
@@ -72,18 +79,21 @@ def run(names: list[str], effort: str, output: Path) -> list[str]:
     failed = []
     for name in names:
         start = time.monotonic()
-        code = _code(command(name, effort, output.resolve()))
+        code = _code(command(name, effort, output.resolve()), SECTIONS[name].printed, output / f"{name}.json")
         click.echo(f"{name}: {time.monotonic() - start:.0f} s" + (f", failed with {code}" if code else ""), err=True)
         if code:
             failed.append(name)
     return failed
 
 
-def _code(arguments: list[str]) -> int | str:
+def _code(arguments: list[str], printed: Callable[[Any], Document] | None, file: Path) -> int | str:
     try:
-        return subprocess.run(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=LONGEST, check=False).returncode
+        done = subprocess.run(arguments, cwd=ROOT, stdout=subprocess.PIPE, timeout=LONGEST, check=False)
     except subprocess.TimeoutExpired:
         return f"no end after {LONGEST} s"
+    if printed and not done.returncode:
+        write(file, printed(json.loads(done.stdout)))
+    return done.returncode
 
 
 @click.command()

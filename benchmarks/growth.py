@@ -34,7 +34,7 @@ LISTING = "listing of loose files"
 SMALLEST = 1000
 ENTRIES = {"quick": (200, 1_000), "default": (1_000, 10_000, 100_000), "full": (1_000, 10_000, 100_000, 1_000_000)}
 BYTES = {"quick": 10**4, "default": 10**7, "full": 10**8}
-ROUNDS = {"quick": 2, "default": 3, "full": 5}
+ROUNDS = {"quick": 2, "default": 3, "full": 3}
 MOST_LISTED = 100_000
 """Files of the legacy layout, at most: making a million takes longer than all the rest."""
 READS, COMMITS, LENGTHS = 1000, 100, 10

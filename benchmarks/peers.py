@@ -11,7 +11,7 @@ from benchmarks.values import Values, all_values
 from benchmarks.workload import MEMORY, Result, Setting, measure, ratios
 
 SHARE = {"quick": 0.1, "default": 1.0, "full": 1.0}
-ROUNDS = {"quick": 1, "default": 3, "full": 5}
+ROUNDS = {"quick": 1, "default": 3, "full": 4}
 
 
 def counts(values: list[Values], size: str, entries: int | None = None) -> list[tuple[Values, int]]:

@@ -61,6 +61,8 @@ def verdict(result: Result) -> list[str]:
         found = {name: ratios(result.times, operation, name, equal_to(name, operation, result)) for name in peers}
         lines.append(f"- {operation}: {_ranked({name: median(one) for name, one in found.items() if _is_ahead(one)})}")
     for title, numbers in (("disk", result.sizes), ("memory", result.memory)):
+        if not numbers:
+            continue
         shares = {name: numbers[name] / numbers[AMPSTORE] for name in peers if name in numbers}
         lines.append(f"- {title}: {_ranked({name: share for name, share in shares.items() if share < 1})}")
     return lines

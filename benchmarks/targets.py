@@ -146,6 +146,22 @@ def _migration() -> Iterator[Target]:
         yield Target("verified migration: idle share of two cores", kind, "migration", 0.25, idle(kind))
 
 
+def _writers() -> Iterator[Target]:
+    for name, fairness, wait in (("ampstore", 0.5, 150.0), ("ampstore, full", 0.85, 30.0)):
+        group = f"16 writers, one entry per commit, {name}"
+        yield Target(
+            group, "rate of one writer to theirs", "writers", 1 / 0.9, metric(f"{name} | rate of 1 to 16 writers")
+        )
+        yield Target(
+            group, "fastest to slowest", "writers", 1 / fairness, metric(f"{name} | fastest to slowest writer")
+        )
+        yield Target(group, "worst wait, ms", "writers", wait, metric(f"{name} | worst wait, ms"))
+        yield Target(group, "errors", "writers", 0.0, metric(f"{name} | errors"))
+    group = "16 writers, to a peer"
+    yield Target(group, "LMDB, both synced", "writers", 1 / 1.9, metric("ampstore, full | rate of LMDB to ours"))
+    yield Target(group, "diskcache", "writers", 1 / 1.7, metric("ampstore | rate of diskcache to ours"))
+
+
 def idle(kind: str) -> Callable[[Document], list[float]]:
     """Share of the time of two cores that a migration did not use."""
     return lambda content: [
@@ -181,7 +197,7 @@ def microseconds(content: Document) -> list[float]:
 
 def targets() -> list[Target]:
     """All of them, in the order of the table."""
-    parts = (_small, _ahead, _beside_the_fast, _kinds, _growth, _migration, _others)
+    parts = (_small, _ahead, _beside_the_fast, _kinds, _growth, _writers, _migration, _others)
     return [target for part in parts for target in part()]
 
 
@@ -227,7 +243,7 @@ def _row(one: Judged) -> list[str]:
         target.what,
         _number(target.bound),
         f"{_number(reached)}{spread}",
-        f"{reached / target.bound:.2f}",
+        f"{reached / target.bound:.2f}" if target.bound else NOTHING,
         one.answer,
         why,
     ]

@@ -95,8 +95,11 @@ class Pickled(Engine):
 class Numbered(Pickled):
     """An engine that names an entry itself. Which key has which name is a dict here, a file while it is closed.
 
-    That favours it: a program has to keep such an index as safe as the entries.
+    What the dict answers is not timed, for it would be no merit of the engine. A get still finds its name there
+    for nothing, which favours it: a program has to keep such an index as safe as the entries.
     """
+
+    cannot: ClassVar[frozenset[str]] = frozenset({"contains", "missing", "len", "keys"})
 
     path: str
     names: dict[str, Any]

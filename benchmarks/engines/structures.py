@@ -104,7 +104,7 @@ class Atompack(Numbered):
 
     name, distribution, module = "Atompack", "atompack-db", "atompack"
     durability = NORMAL
-    cannot = frozenset({"overwrite", "delete"})
+    cannot = Numbered.cannot | {"overwrite", "delete"}
     differs = (
         "append only, molecules by number: the adapter keeps key to number; the pickle as a property of text, "
         "since an array must have one length in all molecules"
