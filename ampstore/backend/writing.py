@@ -192,9 +192,20 @@ class Writer(Reader):
             raise ReadOnlyError(str(self.path))
         return self._connections.get()
 
-    def transaction(self) -> Transaction:
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
         """All or nothing; holds the write lock from the start. Nests: an inner one can roll back alone."""
-        return Transaction(self, self._writable(), self._connections.local)
+        transaction = Transaction(self, self._writable(), self._connections.local)
+        try:
+            transaction.open()
+            yield
+            transaction.commit()
+            transaction.end()
+        except BaseException:
+            transaction.end()
+            raise
+        if not self.in_transaction:
+            self.flush()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[sqlite3.Connection]:
