@@ -16,21 +16,24 @@ import contextlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Self
 
 from ampstore.backend import Durability
 from ampstore.codec import Allowed, Codec
+from ampstore.codec.globals import globals_of
 from ampstore.durable import make_directory
 from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, ReadOnlyError
 from ampstore.images import read_images
 from ampstore.images.reading import Images
 from ampstore.images.schemes import key_changes
 from ampstore.legacy import Container, Stamp, container_path, maintenance_lock
-from ampstore.legacy.loose import file_errors
-from ampstore.legacy.names import reason_against
+from ampstore.legacy.loose import file_errors, left_over_names
+from ampstore.legacy.names import is_ours, reason_against
 from ampstore.store import Damage, Store
 from ampstore.store.claims import LEASE, Claims
+from ampstore.store.orphans import LeftOver
 from ampstore.transfer import FOLDED, STORE_NAME, Progress, Rekeyed, Report, change_keys, fold, left_in_archive
 
 log = logging.getLogger(__name__)
@@ -419,12 +422,32 @@ class FileDatabase(MutableMapping[str, object]):
         if (store := self._existing()) is not None:
             yield from store.verify()
         for problem in self._tiers.problems():
+            if is_ours(problem.name):
+                continue  # an unfinished file of ours: `left_overs` has it
             yield Damage(problem.name, f"{problem.where}: {problem.reason}")
         for name in self._tiers.names():
             try:
                 self._codec.load_legacy(name, self._tiers.read(name) or b"")
             except CodecError as err:
                 yield Damage(name, f"legacy file: {getattr(err, 'reason', '') or err}")
+
+    def left_overs(self) -> Iterator[LeftOver]:
+        """What belongs to nothing any more, in the store and beside it."""
+        if (store := self._existing()) is not None:
+            yield from store.left_overs()
+        for directory in (self.path, self.path / "loose"):
+            for name in left_over_names(directory):
+                yield LeftOver(
+                    f"{directory.name}/{name}: an unfinished file", "`ampstore archive` deletes it after an hour"
+                )
+
+    def globals(self) -> Counter[str]:
+        """How many values refer to each function or class, in every tier, told without importing any."""
+        store = self._existing()
+        found = store.globals() if store is not None else Counter[str]()
+        for name in self._tiers.names():
+            found.update({".".join(one) for one in globals_of(self._tiers.read(name) or b"")})
+        return found
 
     def sync(self) -> None:
         """Put every write so far on the disk."""

@@ -26,6 +26,7 @@ SQLITE: dict[str, Any] = {
     "known_groups": {16: 'SELECT entry."key" FROM entry WHERE entry."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT entry."key" FROM entry WHERE entry."key" IN (?' + 255 * ", ?" + ')'},
     "put_new": 'INSERT INTO entry ("key", codec, kind, size, checksum, written_at, payload) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     "claims_groups": {16: 'SELECT claim."key", claim.owner, claim.token, claim.expires_at, claim.expires_at - ((julianday(\'now\') - 2440587.5) * 86400.0) AS anon_1 FROM claim WHERE claim."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT claim."key", claim.owner, claim.token, claim.expires_at, claim.expires_at - ((julianday(\'now\') - 2440587.5) * 86400.0) AS anon_1 FROM claim WHERE claim."key" IN (?' + 255 * ", ?" + ')'},
+    "claims_left": 'SELECT claim."key", claim.owner, claim.expires_at - ((julianday(\'now\') - 2440587.5) * 86400.0) AS anon_1 FROM claim',
     "claim_free": 'INSERT INTO claim ("key", owner, token, expires_at) VALUES (?, ?, 1, (((julianday(\'now\') - 2440587.5) * 86400.0) + ?)) ON CONFLICT DO NOTHING',
     "claim_over": 'UPDATE claim SET owner=?, token=(claim.token + 1), expires_at=(((julianday(\'now\') - 2440587.5) * 86400.0) + ?) WHERE claim."key" = ? AND claim.owner = ? AND claim.token = ? AND claim.expires_at = ?',
     "claims_renew": "UPDATE claim SET expires_at=(((julianday('now') - 2440587.5) * 86400.0) + ?) WHERE claim.owner = ?",

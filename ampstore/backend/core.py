@@ -109,6 +109,7 @@ def _statements(text: _Compile) -> Statements:
         known_groups={n: text(select(entry.c.key).where(_any_of(n)), *_names(n)) for n in GROUP_SIZES},
         put_new=text(_insert_entry().on_conflict_do_nothing(), *_ENTRY),
         claims_groups={n: text(_claims_of(n), *_names(n)) for n in GROUP_SIZES},
+        claims_left=text(select(claim.c.key, claim.c.owner, claim.c.expires_at - database_now())),
         claim_free=text(_insert_claim(), "key", "owner", "lease"),
         claim_over=text(_take_claim_over(), "new", "lease", "of", "owner_was", "token_was", "expires_was"),
         claims_renew=text(

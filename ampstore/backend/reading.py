@@ -165,6 +165,10 @@ class Reader:
         rows = self._read(self.sql.dictionary_get, (number,))
         return rows[0][0] if rows else None  # type: ignore[return-value]
 
+    def claims_left(self) -> list[tuple[str, str, float]]:
+        """key, owner and seconds left of every claim."""
+        return self._read(self.sql.claims_left)  # type: ignore[return-value]
+
     def dictionaries(self) -> list[tuple[int, str, float, int]]:
         """id, kind, time of training and bytes of every dictionary, the oldest first."""
         return self._read(self.sql.dictionary_all)  # type: ignore[return-value]

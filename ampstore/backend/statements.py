@@ -36,6 +36,7 @@ class Statements(NamedTuple):
     known_groups: dict[int, str]  # n keys -> key
     put_new: str  # as put; changes nothing where the key is there
     claims_groups: dict[int, str]  # n keys -> key, owner, token, expires_at, seconds left
+    claims_left: str  # -> key, owner, seconds left
     claim_free: str  # key, owner, lease; changes nothing where there is a claim
     claim_over: str  # new owner, lease, key, owner, token, expires_at: compare and set
     claims_renew: str  # lease, owner

@@ -3,6 +3,7 @@
 import heapq
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import attrgetter
@@ -128,21 +129,40 @@ def _print_value(key: str, value: object, *, as_json: bool, named: bool) -> None
 
 @click.command()
 @path_argument
+@click.option("--globals", "only_globals", is_flag=True, help="List the functions and classes that values refer to.")
 @allow_option
 @json_option
-def verify(path: Path, allow: tuple[str, ...], as_json: bool) -> None:
-    """Read everything and list what is damaged; exit code 1 if anything is."""
+def verify(path: Path, only_globals: bool, allow: tuple[str, ...], as_json: bool) -> None:
+    """Read everything, list what is damaged or left over, and what can be done.
+
+    Exit code 1 if anything is damaged; what is left over does no harm. --globals imports nothing of what it
+    lists, so it can be asked about a file from elsewhere before anything is allowed.
+    """
     with open_target(path, allow=allow) as target:
-        damages = list(target.verify())
+        if only_globals:
+            _show_globals(target.globals(), as_json)
+            return
+        damages, left = list(target.verify()), list(target.left_overs())
         entries = len(target)
     if as_json:
-        output.print_json({"entries": entries, "damaged": [damage._asdict() for damage in damages]})
+        damaged = [{**damage._asdict(), "remedy": damage.remedy} for damage in damages]
+        output.print_json({"entries": entries, "damaged": damaged, "left_over": [one._asdict() for one in left]})
     else:
         for damage in damages:
             click.echo(output.printable(f"damaged: {damage.key or 'the file'}: {damage.reason}"))
+            click.echo(f"    {damage.remedy}")
+        for one in left:
+            click.echo(output.printable(f"left over: {one.what}; {one.remedy}"))
         click.echo(f"{entries} entries, {len(damages)} damaged")
     if damages:
         raise click.exceptions.Exit(1)
+
+
+def _show_globals(found: Counter[str], as_json: bool) -> None:
+    if as_json:
+        output.print_json(dict(found.most_common()))
+    else:
+        output.print_table(["global", "entries"], [[name, count] for name, count in found.most_common()])
 
 
 @click.command()

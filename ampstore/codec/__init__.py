@@ -44,6 +44,7 @@ from ampstore.errors import (
 
 __all__ = [
     "ANYTHING",
+    "PICKLE",
     "Allowed",
     "Blob",
     "Codec",

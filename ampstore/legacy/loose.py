@@ -253,6 +253,14 @@ def remove_left_overs(directory: Path) -> int:
     return count
 
 
+def left_over_names(directory: Path) -> list[str]:
+    """Names of our temporary files in a directory, whatever their age."""
+    try:
+        return sorted(name for name in os.listdir(directory) if is_ours(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def remove_if(path: Path, condition: Callable[[Path], bool]) -> bool:
     """Delete a file for which a condition holds; False if it does not, or if there is none.
 

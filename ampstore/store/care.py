@@ -3,13 +3,15 @@
 import contextlib
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.backend import SQLite
-from ampstore.codec import Codec
+from ampstore.codec import PICKLE, Codec
 from ampstore.codec.dictionaries import Dictionary
+from ampstore.codec.globals import globals_of
 from ampstore.errors import CodecError, CorruptEntryError, MissingDictionaryError, MissingStoreError
 from ampstore.store.opening import open_backend
 
@@ -27,6 +29,13 @@ class Damage(NamedTuple):
 
     key: str
     reason: str
+
+    @property
+    def remedy(self) -> str:
+        """What can be done about it."""
+        if self.key:
+            return "set it again, or get it from a copy: `ampstore salvage PATH NEW --second COPY`"
+        return "restore a backup, or `ampstore salvage PATH NEW` gets out what is whole"
 
 
 class Stats(NamedTuple):
@@ -79,6 +88,16 @@ def verify(backend: SQLite, codec: Codec) -> Iterator[Damage]:
                 yield Damage(row[1], err.reason if isinstance(err, CorruptEntryError) else str(err))
     except OSError as err:
         yield Damage("", str(err))
+
+
+def globals_in(backend: SQLite, codec: Codec) -> Counter[str]:
+    """How many pickled entries refer to each "module.name"; imports none of it, passes over damaged entries."""
+    found = Counter[str]()
+    for row in backend.scan():
+        if row[2].startswith(PICKLE):
+            with contextlib.suppress(CodecError):
+                found.update({".".join(name) for name in globals_of(codec.unpack(*row[1:]))})
+    return found
 
 
 def verify_payloads(backend: SQLite, codec: Codec) -> Iterator[Damage]:

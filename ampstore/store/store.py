@@ -9,6 +9,7 @@ iterate ids up to the last one at the start, a chunk of rows per read
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
 from pathlib import Path
 from typing import Self
@@ -26,6 +27,7 @@ from ampstore.store.care import Damage, Stats
 from ampstore.store.claims import LEASE, Claims
 from ampstore.store.compaction import Compaction, Progress, compact
 from ampstore.store.opening import Flag, open_backend
+from ampstore.store.orphans import LeftOver, left_overs
 from ampstore.store.streams import Streams
 
 Stored = tuple[str, int, bytes, bytes]
@@ -415,6 +417,14 @@ class Store(MutableMapping[str, object]):
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, found by reading all of it: pages, checksums, pickles."""
         return care.verify(self.backend, self.codec)
+
+    def left_overs(self) -> Iterator[LeftOver]:
+        """What belongs to nothing any more: unfinished copies, claims of the dead, dictionaries that nobody needs."""
+        return left_overs(self.backend)
+
+    def globals(self) -> Counter[str]:
+        """How many values refer to each function or class ("module.name"), told without importing any."""
+        return care.globals_in(self.backend, self.codec)
 
     def verify_payloads(self) -> Iterator[Damage]:
         """Damaged pages and payloads, without making the values."""
