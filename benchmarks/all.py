@@ -54,8 +54,12 @@ SECTIONS = {
     "growth": Section("benchmarks.growth", ("quick", "full"), PICTURES),
     "migration": Section("benchmarks.migration", ("quick", "full"), PICTURES),
     "sizes": Section("benchmarks.sizes", ("quick", "full"), TABLES),
-    "writers": Section("benchmarks.writers", ("quick",), {}, ("--json",), fairness.as_document),
-    "images": Section("benchmarks.images", ("quick",), TABLES, ("--only", "hashing", "--only", "nothing")),
+    "writers": Section(
+        "benchmarks.writers", ("quick",), {}, ("--json", "--rounds", "2", "--seconds", "2"), fairness.as_document
+    ),
+    "images": Section(
+        "benchmarks.images", ("quick",), TABLES, ("--only", "hashing", "--only", "nothing", "--rounds", "3")
+    ),
     "annealing": Section("benchmarks.annealing", ("quick",), {"--json": "json"}, ("--only", "overhead")),
 }
 

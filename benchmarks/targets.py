@@ -121,6 +121,8 @@ def _kinds() -> Iterator[Target]:
     yield Target("derivatives", "set, to a loose file", "peers", 1 / 4, of_peers(DERIVATIVES, "set", loose))
     yield Target("derivatives", "size, to the tar.gz", "peers", 0.45, of_peers(DERIVATIVES, "disk", packed))
     yield Target("neighbour lists", "size, to the tar.gz", "peers", 0.30, of_peers(NEIGHBOURS, "disk", packed))
+    after = metric("neighbour lists | after archive | tar.gz")
+    yield Target("neighbour lists", "size after archive(), to the tar.gz", "sizes", 0.15, after)
     yield Target(
         "neighbour lists", "get, to a pickle in SQLite", "peers", 1 / 2, of_peers(NEIGHBOURS, "get", "sqlite3 loop")
     )

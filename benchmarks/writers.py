@@ -204,8 +204,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.writers", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="six engines, 1 and 16 processes, one round")
     parser.add_argument("--json", action="store_true", help="all figures of all rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each engine has its turn")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long it writes then")
     options = parser.parse_args()
-    rows = compare(QUICK, (1, 16), 1.5, 1) if options.quick else compare(ENGINES, (1, 4, 16), 3.0, 3)
+    several = (ENGINES, (1, 4, 16), options.seconds, options.rounds)
+    rows = compare(QUICK, (1, 16), 1.5, 1) if options.quick else compare(*several)
     print(json.dumps(rows, indent=1) if options.json else table(rows))
 
 
