@@ -398,3 +398,55 @@ def _target(name):
     with contextlib.suppress(OSError):
         return os.readlink(f"/proc/self/fd/{name}")
     return ""
+
+
+# -- how many ----------------------------------------------------------------------------------
+
+
+def test_len_is_right_whatever_happens_to_the_rows(path):
+    """Own writes, rolled back ones, other handles, other threads, and plain sqlite3 with its REPLACE."""
+    with (
+        Store(path) as store,
+        Store(path, "r") as reader,
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as plain,
+        ThreadPoolExecutor(1) as thread,
+    ):
+
+        def lengths():
+            return {len(store), len(reader), thread.submit(len, store).result(timeout=60)}
+
+        store.update({str(n): n for n in range(10)})
+        assert lengths() == {10}
+        store["0"] = "other"
+        del store["9"]
+        assert lengths() == {9}
+        with pytest.raises(KeyError), store.batch():
+            store["new"] = 1
+            assert len(store) == 10
+            del store["nothing"]
+        assert lengths() == {9}
+        plain.execute(
+            "insert or replace into entry select 99, '1', codec, kind, size, checksum, 0, payload from entry limit 1"
+        )
+        assert lengths() == {9}
+        plain.execute("update entry set key = 'renamed' where key = '2'")
+        plain.execute("delete from entry where key = '3'")
+        assert lengths() == {8}
+        assert store.rename("4", "four")
+        assert lengths() == {8}
+        store.clear()
+        assert lengths() == {0}
+
+
+def test_len_does_not_count_again_while_nobody_writes(path):
+    """As SQLite's own trace of statements shows."""
+    asked = []
+    with Store(path) as store, Store(path) as other:
+        store["a"] = 1
+        store._backend.connection().set_trace_callback(asked.append)
+        for _ in range(5):
+            assert len(store) == 1
+        assert sum("count(" in statement for statement in asked) == 1
+        other["b"] = 1
+        assert len(store) == 2
+        assert sum("count(" in statement for statement in asked) == 2

@@ -61,6 +61,7 @@ class PerThread(threading.local):
     `unchecked` bytes were written since it looked at the size of the WAL, `written` bytes up to that
     look since it emptied the WAL; `known` is the size that its file is known to have had. `grouped`
     commits are put on the disk by `Flush`. An `impatient` connection has a shorter time-out for now.
+    `counted` is a state of the rows and their number.
     """
 
     connection: sqlite3.Connection | None = None
@@ -71,6 +72,7 @@ class PerThread(threading.local):
     stamp: tuple[int, ...] | None = None
     grouped = False
     impatient = False
+    counted: tuple[object, int] | None = None
 
 
 class Connections:
