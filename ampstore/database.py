@@ -16,6 +16,7 @@ import contextlib
 import json
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Self
@@ -28,7 +29,7 @@ from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, Re
 from ampstore.images import read_images
 from ampstore.images.reading import Images
 from ampstore.images.schemes import key_changes
-from ampstore.legacy import Container, Stamp, container_path, maintenance_lock
+from ampstore.legacy import Container, Stamp, check_own, container_path, maintenance_lock
 from ampstore.legacy.loose import file_errors, left_over_names
 from ampstore.legacy.names import is_ours, reason_against
 from ampstore.store import Damage, Store
@@ -113,10 +114,12 @@ class FileDatabase(MutableMapping[str, object]):
     def _existing(self) -> Store | None:
         """The store, None if the container has none (any more)."""
         try:
-            found = os.stat(self._file)
+            found = os.lstat(self._file)
         except (FileNotFoundError, NotADirectoryError):
             self.close()
             return None
+        if stat.S_ISLNK(found.st_mode):
+            check_own(self.path / STORE_NAME)
         identity = (found.st_dev, found.st_ino)
         if self._store is None or identity != self._identity:
             self.close()

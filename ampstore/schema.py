@@ -297,6 +297,7 @@ def _back_up(path: Path, revision: str) -> Path:
     partial = path.with_name(f".{backup.name}.{secrets.token_hex(4)}.new")
     source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
     try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o666))  # umask decides
         with contextlib.closing(source), contextlib.closing(sqlite3.connect(partial)) as target:
             source.backup(target)
             if target.execute("PRAGMA integrity_check").fetchone() != ("ok",):

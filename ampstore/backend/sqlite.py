@@ -52,6 +52,8 @@ class SQLite(Writer):
 
     def copy_to(self, destination: Path) -> None:
         """Copy one snapshot into a new file while others go on writing."""
+        # SQLite would make it with mode 0644 at most, which shuts a group out, and would follow a link.
+        os.close(os.open(destination, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
         with self._connections.translated():
             target = sqlite3.connect(destination, isolation_level=None)
             try:

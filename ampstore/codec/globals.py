@@ -5,7 +5,6 @@ picklers do it (DUP, POP, a text from a persistent id) is reported as `UNKNOWN`:
 reader cannot say what it is; the unpickler, which can, refuses what is not admitted.
 """
 
-import pickletools
 from collections.abc import Iterator
 
 UNKNOWN = ("?", "?")
@@ -46,6 +45,8 @@ class _Texts:
 
 def globals_of(stream: bytes) -> Iterator[tuple[str, str]]:
     """(module, name) of every global that a pickle names; `UNKNOWN` for those, and for a rest, that cannot be read."""
+    import pickletools  # 10 ms that opening a store need not pay
+
     texts = _Texts()
     try:
         for opcode, argument, _ in pickletools.genops(stream):

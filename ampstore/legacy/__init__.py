@@ -5,7 +5,7 @@ symbolic links, devices and climbing names are reported, pickles go through the 
 """
 
 from ampstore.legacy.archive import Archive
-from ampstore.legacy.container import LOCK_NAME, Container, LegacyDatabase, container_path, maintenance_lock
+from ampstore.legacy.container import LOCK_NAME, Container, LegacyDatabase, check_own, container_path, maintenance_lock
 from ampstore.legacy.loose import Loose, Stamp
 from ampstore.legacy.names import Problem, check_name
 
@@ -18,6 +18,7 @@ __all__ = [
     "Problem",
     "Stamp",
     "check_name",
+    "check_own",
     "container_path",
     "maintenance_lock",
 ]

@@ -8,6 +8,7 @@ archive()  loose + archive --> new archive, then the loose files that did not ch
 import contextlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -47,8 +48,9 @@ def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(directory / LOCK_NAME, timeout=timeout)
     try:
+        # filelock would set mode 0644 whatever the umask says, and old ones follow a link and truncate what it names.
+        lock = FileLock(directory / LOCK_NAME, timeout=timeout, mode=_lock_file(directory / LOCK_NAME))
         lock.acquire()
     except Timeout as err:
         raise BusyError(str(directory), f"another process maintained it for {timeout:g} s; try again later") from err
@@ -58,6 +60,30 @@ def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _lock_file(path: Path) -> int:
+    """Make the lock file with the mode of the umask, unless it is there; its mode."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def check_own(path: Path) -> None:
+    """Refuse a part of a container that is a symbolic link: it would lead out of the container.
+
+    Raises
+    ------
+    AccessError
+    """
+    if path.is_symlink():
+        raise AccessError(
+            str(path),
+            "this is a symbolic link, and links inside a container are not followed; put the real file or directory in "
+            "its place, or link the whole container",
+        )
 
 
 class Container:
@@ -70,6 +96,8 @@ class Container:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        check_own(directory / "loose")
+        check_own(directory / "archive.tar.gz")
         self.loose = Loose(directory / "loose")
         self.archive = Archive(directory / "archive.tar.gz")
 
