@@ -59,6 +59,8 @@ class FileDatabase(MutableMapping[str, object]):
         As in `Store`.
     cache : int
         Bytes of decompressed values kept in memory; writes of other processes are noticed.
+    codecs : iterable of str
+        As in `Store`.
 
     Notes
     -----
@@ -74,12 +76,15 @@ class FileDatabase(MutableMapping[str, object]):
         timeout: float = 30.0,
         durability: Durability = "normal",
         cache: int = CACHE,
+        codecs: Iterable[str] = (),
     ) -> None:
         self.path = container_path(filename)
         self.readonly = flag == "r"
         self._allow = allow if isinstance(allow, str) else tuple(allow)
-        self._options = {"timeout": timeout, "durability": durability, "cache": cache}
-        self._codec = Codec(self._allow)
+        self._codec = Codec(self._allow, codecs=codecs)
+        self._options = {
+            "timeout": timeout, "durability": durability, "cache": cache, "codecs": self._codec.codecs
+        }  # fmt: skip
         self._tiers = Container(self.path)
         self._file = str(self.path / STORE_NAME)
         self._store: Store | None = None

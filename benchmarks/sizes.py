@@ -1,0 +1,188 @@
+"""`python -m benchmarks.sizes`: how small each kind of values becomes, before and after `archive()`.
+
+Sizes are bytes of an entry, as parts of what it takes in the legacy `archive.tar.gz` of the same entries.
+Times are of the processor (`process_time`), each as a ratio within one round; the median of the rounds counts.
+"""
+
+import contextlib
+import io
+import json
+import pickle
+import random
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import zstandard
+
+from ampstore import Store
+from benchmarks import report
+from benchmarks.values import KINDS as AMP_KINDS
+from benchmarks.values import Values, default_corpus, equal, generic, key_of, load, vary
+
+ATOMS = (20, 48, 100)
+NAMES = {"neighborlists": "neighbour lists", "fingerprints": "fingerprints", "fingerprint-primes": "derivatives"}
+ENTRIES = {"neighborlists": 2400, "fingerprints": 2400, "fingerprint-primes": 160}  # divided by the atoms
+ROUNDS = 5
+
+
+class Result(NamedTuple):
+    """One kind: bytes of an entry, and ratios of times; over 1 is faster than what it is compared with."""
+
+    name: str
+    entries: int
+    tar_gz: float
+    loose: float
+    pickled: float
+    before: float
+    after: float
+    file: float
+    level: int
+    trained: int
+    read_loose: float
+    read_loose_after: float
+    read_pickle: float
+    read_pickle_after: float
+    write_loose: float
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Templates of Amp's values.")
+@click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True)
+def main(as_json: bool, corpus: Path | None, rounds: int) -> None:
+    """Sizes of all kinds before and after archive(), beside loose files and tar.gz, and ratios of times."""
+    results = [measure(kind, rounds) for kind in kinds(corpus or default_corpus())]
+    if as_json:
+        print(json.dumps({"machine": report.machine(), "results": [one._asdict() for one in results]}, indent=1))
+        return
+    terminal = report.console()
+    for sheet in sheets(results):
+        report.show(sheet, terminal)
+    terminal.print(", ".join(report.machine().values()), highlight=False)
+
+
+def kinds(corpus: Path) -> list[Values]:
+    """Values of every kind and size, and of no kind."""
+    found = []
+    for atoms in ATOMS:
+        source = load(corpus, atoms)
+        for kind in AMP_KINDS:
+            templates = source.kinds[kind]
+            found.append(_varied(kind, source.atoms, templates))
+    return [*found, Values("generic 1 kB", 200, generic)]
+
+
+def _varied(kind: str, atoms: int, templates: list[object]) -> Values:
+    def make(number: int) -> object:
+        return vary(templates[number % len(templates)], random.Random(f"{kind} {number}"))
+
+    return Values(f"{NAMES[kind]}, {atoms} atoms", max(2, ENTRIES[kind] // atoms), make)
+
+
+def measure(values: Values, rounds: int) -> Result:
+    """Sizes and times of one kind."""
+    made = {key_of(n): values.make(n) for n in range(values.entries)}
+    loose = {key: pickle.dumps(value, 0) for key, value in made.items()}
+    count = len(made)
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        store, scratch = (stack.enter_context(Store(directory / name)) for name in ("a.db", "b.db"))
+        store.put_many(made)
+        before = store.stats().stored / count
+        times = _times(store, scratch, made, directory / "loose", rounds)
+        compaction = store.compact()
+        after = _times(store, scratch, made, directory / "loose", rounds)
+        if not all(equal(store[key], value) for key, value in made.items()):
+            raise AssertionError(f"{values.name}: a value changed")
+        gain = compaction.kinds[0]
+        trained = sum(size for *_, size in store.backend.dictionaries())
+        return Result(
+            values.name, count, _tar_gz(loose) / count, sum(map(len, loose.values())) / count,
+            statistics.fmean(len(_pickled(value)) for value in made.values()), before,
+            (store.stats().stored + trained) / count, compaction.after / count, gain.level, trained,
+            times["read"], after["read"], times["decode"], after["decode"], times["write"],
+        )  # fmt: skip
+
+
+def _tar_gz(loose: dict[str, bytes]) -> int:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for key, data in loose.items():
+            member = tarfile.TarInfo(key)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return len(buffer.getvalue())
+
+
+def _pickled(value: object) -> bytes:
+    return zstandard.ZstdCompressor(level=3).compress(pickle.dumps(value, 5))
+
+
+def _times(store: Store, scratch: Store, made: dict[str, object], directory: Path, rounds: int) -> dict[str, float]:
+    """Times of others over ours: read and write of loose files, decoding of pickle 5 + zstd."""
+    directory.mkdir(exist_ok=True)
+    keys, decompressor = list(made), zstandard.ZstdDecompressor()
+    rows = {key: store.read_blob(key) for key in keys}
+    frames = {key: _pickled(made[key]) for key in keys}
+
+    def write_loose() -> None:
+        for key in keys:
+            with (directory / key).open("wb") as file:
+                pickle.dump(made[key], file, 0)
+
+    def read_loose() -> None:
+        for key in keys:
+            with (directory / key).open("rb") as file:
+                pickle.load(file)
+
+    ratios: dict[str, list[float]] = {"write": [], "read": [], "decode": []}
+    for _ in range(rounds + 1):
+        scratch.clear()
+        ratios["write"].append(_clock(write_loose) / _clock(lambda: _set_all(scratch, made)))
+        ratios["read"].append(_clock(read_loose) / _clock(lambda: [store[key] for key in keys]))
+        theirs = _clock(lambda: [pickle.loads(decompressor.decompress(frames[key])) for key in keys])
+        ratios["decode"].append(theirs / _clock(lambda: [store.codec.decode(key, *rows[key]) for key in keys]))
+    return {name: statistics.median(found[1:]) for name, found in ratios.items()}
+
+
+def _set_all(store: Store, made: dict[str, object]) -> None:
+    for key, value in made.items():
+        store[key] = value
+
+
+def _clock(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def sheets(results: list[Result]) -> list[report.Sheet]:
+    """Two tables: sizes, and times."""
+    sizes = [
+        [
+            one.name, str(one.entries), f"{one.tar_gz:,.0f}", *(f"{size / one.tar_gz:.3f}" for size in
+            (one.loose, one.pickled, one.before, one.after, one.file)), str(one.level), f"{one.trained / 1e3:.1f} kB",
+        ]
+        for one in results
+    ]  # fmt: skip
+    times = [
+        [one.name, *(f"{ratio:.1f}" for ratio in one[-5:])]
+        for one in results
+    ]  # fmt: skip
+    header = ["", "entries", "tar.gz, bytes", "loose", "pickle 5 + zstd 3", "before", "after", "file after", "level"]
+    title = "bytes of an entry, as parts of the tar.gz; after archive() with a share of the dictionaries"
+    faster = ["", "read, loose", "read after, loose", "decode, pickle", "decode after, pickle", "write, loose"]
+    return [
+        report.Sheet(title, [*header, "dictionaries"], sizes),
+        report.Sheet("times as fast as loose files, and as pickle 5 + zstd", faster, times),
+    ]
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.sizes")
