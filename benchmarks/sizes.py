@@ -70,8 +70,7 @@ def main(as_json: bool, corpus: Path | None, rounds: int) -> None:
 def kinds(corpus: Path) -> list[Values]:
     """Values of every kind and size, and of no kind."""
     found = []
-    for atoms in ATOMS:
-        source = load(corpus, atoms)
+    for source in {source.atoms: source for source in (load(corpus, atoms) for atoms in ATOMS)}.values():
         for kind in AMP_KINDS:
             templates = source.kinds[kind]
             found.append(_varied(kind, source.atoms, templates))
