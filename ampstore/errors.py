@@ -11,6 +11,7 @@
     │   ├── ReadOnlyError          PermissionError     a write through a handle opened with "r"
     │   ├── AccessError            PermissionError     the operating system refused
     │   ├── StorageError           OSError             full disk, quota, I/O error
+    │   ├── LostCommitsError       OSError             an older copy, or one whose acknowledged commits are gone
     │   ├── BusyError              TimeoutError        another process held the store for too long
     │   └── ClosedError            ValueError          a handle that was closed
     ├── QueryError                 ValueError          SQL of the user's own that is wrong, or would write
@@ -135,6 +136,12 @@ class StorageError(StoreError, OSError):
     """The disk is full, over quota or failing. Nothing was half-written."""
 
     sentence = "the disk refused to store the data; free space and try again"
+
+
+class LostCommitsError(StoreError, OSError):
+    """The store has had fewer durable commits than the file beside it says. Nothing was written."""
+
+    sentence = "acknowledged commits are gone, or this is an older copy; restore a newer one, or accept it as it is"
 
 
 class BusyError(StoreError, TimeoutError):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ampstore import Store
-from ampstore.errors import BusyError, StorageError
+from ampstore.errors import BusyError, LostCommitsError, StorageError
 
 HOLDER = """
 import sys
@@ -450,3 +450,114 @@ def test_len_does_not_count_again_while_nobody_writes(path):
         other["b"] = 1
         assert len(store) == 2
         assert sum("count(" in statement for statement in asked) == 2
+
+
+# -- loss and older copies ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(path):
+    """A store with three durable commits, and an older copy of it with one."""
+    with Store(path, durability="full") as store:
+        store["a"] = 1
+        store.backup(path.with_name("older.db"))
+        store["b"] = 2
+        store["c"] = 3
+    return path
+
+
+def test_an_older_copy_in_the_place_of_a_store_is_noticed_and_can_be_accepted(counted):
+    """By verify and by the next write of either durability; reading goes on."""
+    os.replace(counted.with_name("older.db"), counted)
+    for durability in ("normal", "full"):
+        with Store(counted, durability=durability) as store:
+            for _ in range(2):
+                with pytest.raises(LostCommitsError, match="had 1 durable commits.* says 3.* remove that file"):
+                    store["d"] = 4
+            with pytest.raises(LostCommitsError), store.batch():
+                pass
+            assert dict(store) == {"a": 1}
+            assert ["older copy" in damage.reason for damage in store.verify()] == [True]
+    os.unlink(f"{counted}-commits")
+    with Store(counted, durability="full") as store:
+        store["d"] = 4
+        assert dict(store) == {"a": 1, "d": 4}
+        assert list(store.verify()) == []
+
+
+DYING = """
+import os, sys
+from ampstore import Store
+store = Store(sys.argv[1], durability="full")
+store["lost"] = 1
+os._exit(0)
+"""
+
+
+def test_acknowledged_commits_that_went_with_the_wal_are_noticed(counted):
+    """Somebody deletes the WAL that a killed writer left."""
+    subprocess.run([sys.executable, "-c", DYING, counted], check=True, timeout=60)
+    os.unlink(f"{counted}-wal")
+    with Store(counted) as store:
+        assert "lost" not in store
+        with pytest.raises(LostCommitsError):
+            store["d"] = 4
+
+
+def test_a_handle_that_is_open_notices_too(counted):
+    """Every durable commit looks; its transaction is taken back."""
+    with Store(counted, durability="full") as store:
+        store["d"] = 4
+        witness = Path(f"{counted}-commits")
+        witness.write_text(witness.read_text().replace(" 4 ", " 9 "))
+        with pytest.raises(LostCommitsError):
+            store["e"] = 5
+        assert "e" not in store
+
+
+def test_what_is_no_loss_raises_no_alarm(counted, tmp_path):
+    """Copies, moves, other stores, writers that count nothing, and a witness that is behind or damaged."""
+    copy = tmp_path / "moved" / "b.db"
+    copy.parent.mkdir()
+    shutil.copy(counted, copy)
+    witness = Path(f"{counted}-commits")
+    behind = witness.read_bytes()
+    with contextlib.closing(sqlite3.connect(counted, isolation_level=None)) as plain:
+        plain.execute("delete from entry where key = 'a'")
+    for place, note in ((copy, None), (counted, behind), (counted, b"\xff nonsense 99 99"), (counted, b"")):
+        if note is not None:
+            witness.write_bytes(note)
+        for durability in ("normal", "full"):
+            with Store(place, durability=durability) as store:
+                store[f"by {durability}"] = os.urandom(8)
+                assert list(store.verify()) == []
+    other = tmp_path / "other.db"
+    Store(other).close()
+    os.replace(other, counted)
+    with Store(counted, durability="full") as store:
+        store["x"] = 1
+        assert list(store.verify()) == []
+
+
+def test_restoring_a_backup_is_no_loss_and_mends_one(counted):
+    """An older one that was asked for, and one in the place of a store that lost commits."""
+    from ampstore.transfer import restore
+
+    older = counted.with_name("older.db")
+    restore(older, counted)
+    with Store(counted, durability="full") as store:
+        store.update({"d": 4, "e": 5})
+        store["f"] = 6
+        newer = store.backup(counted.with_name("newer.db"))
+    os.replace(older, counted)
+    restore(newer, counted)
+    with Store(counted, durability="full") as store:
+        store["g"] = 7
+        assert store.keys() == {"a", "d", "e", "f", "g"}
+
+
+def test_durability_normal_keeps_no_witness(path):
+    """One file, as ever."""
+    with Store(path) as store:
+        store["a"] = 1
+    assert os.listdir(path.parent) == ["a.db"]

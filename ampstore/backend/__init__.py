@@ -6,6 +6,7 @@ writing       changing rows
 transaction   all of a block or nothing
 turns         the queue of writers
 flush         group commit for durability "full"
+witness       the number of durable commits, noted beside the store
 wal           checkpoints
 connections   one for every thread of every process; read-only ones that write nothing
 core          the SQL, written once, with SQLAlchemy

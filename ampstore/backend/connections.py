@@ -61,7 +61,8 @@ class PerThread(threading.local):
     `unchecked` bytes were written since it looked at the size of the WAL, `written` bytes up to that
     look since it emptied the WAL; `known` is the size that its file is known to have had. `grouped`
     commits are put on the disk by `Flush`. An `impatient` connection has a shorter time-out for now.
-    `counted` is a state of the rows and their number.
+    `counted` is a state of the rows and their number. `changes` is the number of changed rows before
+    the transaction, `commit` its number among the durable ones, 0 if it changed nothing.
     """
 
     connection: sqlite3.Connection | None = None
@@ -72,6 +73,8 @@ class PerThread(threading.local):
     stamp: tuple[int, ...] | None = None
     grouped = False
     impatient = False
+    changes = 0
+    commit = 0
     counted: tuple[object, int] | None = None
 
 

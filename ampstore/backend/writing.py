@@ -5,6 +5,7 @@ wait for the turn -> BEGIN IMMEDIATE ... COMMIT -> checkpoint if the WAL is full
 """
 
 import contextlib
+import logging
 import random
 import sqlite3
 import time
@@ -19,7 +20,10 @@ from ampstore.backend.reading import Reader
 from ampstore.backend.transaction import Transaction
 from ampstore.backend.turns import Turns
 from ampstore.backend.wal import WAL_BOUND, Wal
-from ampstore.errors import ReadOnlyError, StoreError
+from ampstore.backend.witness import Note, Witness
+from ampstore.errors import LostCommitsError, ReadOnlyError, StoreError
+
+log = logging.getLogger(__name__)
 
 NOTICED = 0.05
 """Share of the time-out that a writer may wait for its turn before SQLite's part of it is cut by that."""
@@ -68,6 +72,8 @@ class Writer(Reader):
         self._wal = Wal(self._connections)
         self._turns = Turns(self._connections.wal)
         self._flush = Flush(self._turns)
+        self._witness = Witness(str(self.path))
+        self._is_trusted = False
 
     def close(self) -> None:
         """Close the connections of all threads. Closing twice is fine."""
@@ -164,7 +170,7 @@ class Writer(Reader):
         connection, local = self._writable(), self._connections.local
         if local.depth:
             return self._change(connection, sql, parameters, size)
-        if not self._turns.works:
+        if local.grouped or not self._turns.works:
             with self.transaction():
                 return self._change(connection, sql, parameters, size)
         # One statement outside a transaction is a transaction: SQLite takes a fresh snapshot and the
@@ -176,7 +182,6 @@ class Writer(Reader):
         except BaseException:
             self.leave(connection)
             raise
-        self.flush()
         return changed
 
     def _change(self, connection: sqlite3.Connection, sql: str, parameters: Sequence[object], size: int) -> int:
@@ -190,7 +195,39 @@ class Writer(Reader):
     def _writable(self) -> sqlite3.Connection:
         if self.readonly:
             raise ReadOnlyError(str(self.path))
+        if not self._is_trusted:
+            if loss := self.loss():
+                raise LostCommitsError(str(self.path), loss)
+            self._is_trusted = True
         return self._connections.get()
+
+    def loss(self) -> str | None:
+        """What says that acknowledged commits are gone, None if nothing does; see `ampstore.backend.witness`."""
+        note = self._witness.read()  # first: the store may only be ahead of it
+        if note is None or note.store != self.info_get("store"):
+            return None
+        commits = self._commits()
+        if commits >= note.commits:
+            return None
+        return (
+            f"it has had {commits} durable commits, and {self._witness.path} says {note.commits}: acknowledged "
+            "commits are gone, or this is an older copy; restore a newer one, or remove that file to accept this one"
+        )
+
+    def _commits(self) -> int:
+        noted = self.info_get("commits") or ""
+        return int(noted) if noted.isdigit() else 0
+
+    def _number(self, connection: sqlite3.Connection) -> None:
+        """Count this transaction among the durable ones, unless it changed nothing."""
+        local = self._connections.local
+        local.commit = 0
+        if not local.grouped or connection.total_changes == local.changes:
+            return
+        if loss := self.loss():
+            raise LostCommitsError(str(self.path), loss)
+        local.commit = self._commits() + 1
+        connection.execute(self.sql.info_put, ("commits", str(local.commit)))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -242,6 +279,7 @@ class Writer(Reader):
     def begin(self, connection: sqlite3.Connection) -> None:
         """BEGIN IMMEDIATE; where there is no queue, with tries at random moments instead of SQLite's regular ones."""
         with self._connections.translated():
+            self._connections.local.changes = connection.total_changes
             if self._turns.works:
                 connection.execute("BEGIN IMMEDIATE")
                 return
@@ -268,6 +306,8 @@ class Writer(Reader):
         if not self.is_current(connection):
             raise StoreError(str(self.path), "a transaction does not cross fork or close; begin it in the child")
         with self._connections.translated():
+            if statement == "COMMIT":
+                self._number(connection)
             connection.execute(statement)
 
     def bound_wal(self) -> None:
@@ -276,8 +316,18 @@ class Writer(Reader):
 
     def flush(self) -> None:
         """With durability "full", wait until the last commit is on the disk."""
-        if self._connections.local.grouped:
-            self._flush.wait()
+        local = self._connections.local
+        if not local.grouped:
+            return
+        self._flush.wait()
+        if local.commit:
+            self._bear_witness(local.commit)
+
+    def _bear_witness(self, commit: int) -> None:
+        try:
+            self._witness.note(Note(self.info_get("store") or "", commit))
+        except OSError as err:
+            log.warning("%s cannot be written (%s): a loss of commits would not be noticed", self._witness.path, err)
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
         """Whether this still is the connection of this thread: not after close, not in a forked child."""

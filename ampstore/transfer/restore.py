@@ -52,6 +52,7 @@ def restore(source: Path, target: Path, *, dry_run: bool = False) -> Restored:
             return Restored(entries, None)
         if not target.exists():
             backup.backup(target)
+            _forget_commits(target)
             return Restored(entries, None)
         kept = target.with_name(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}.replaced")
         copy = backup.backup(target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.new"))
@@ -61,8 +62,15 @@ def restore(source: Path, target: Path, *, dry_run: bool = False) -> Restored:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{copy}{suffix}")
+    _forget_commits(target)
     sync(target.parent)
     return Restored(entries, kept)
+
+
+def _forget_commits(target: Path) -> None:
+    """An older copy is what was asked for here: the witness of later commits goes."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{target}-commits")
 
 
 def _replace(target: Path, copy: Path, kept: Path) -> None:
