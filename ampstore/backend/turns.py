@@ -226,14 +226,14 @@ class _Line:
         with self._state:
             if not self.in_line:
                 self._running = False
-                if self._ended:
-                    os.close(self.descriptor)
             return self.in_line
 
     def _pass_on(self) -> None:
         with self._state:
             self.in_line = False
-            if self._wanted:
+            if self._ended:
+                os.close(self.descriptor)
+            elif self._wanted:
                 self._given.release()
             else:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
@@ -244,10 +244,10 @@ class _Line:
             if self._ended:
                 return
             self._ended = True
+            if not self.in_line:
+                os.close(self.descriptor)
             if self._running:
                 self._wake_helper()
-            else:
-                os.close(self.descriptor)
 
 
 def _locked() -> threading.Lock:
