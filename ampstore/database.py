@@ -30,7 +30,7 @@ from ampstore.images import read_images
 from ampstore.images.reading import Images
 from ampstore.images.schemes import key_changes
 from ampstore.legacy import Container, Stamp, check_own, container_path, maintenance_lock
-from ampstore.legacy.loose import file_errors, left_over_names
+from ampstore.legacy.loose import file_error, file_errors, left_over_names
 from ampstore.legacy.names import is_ours, reason_against
 from ampstore.store import Damage, Store
 from ampstore.store.claims import LEASE, Claims
@@ -123,6 +123,8 @@ class FileDatabase(MutableMapping[str, object]):
         except (FileNotFoundError, NotADirectoryError):
             self.close()
             return None
+        except OSError as err:
+            raise file_error(self._file, err, "read") from err
         if stat.S_ISLNK(found.st_mode):
             check_own(self.path / STORE_NAME)
         identity = (found.st_dev, found.st_ino)
@@ -366,8 +368,9 @@ class FileDatabase(MutableMapping[str, object]):
         Report
             Files that hold no value stay where they are and are listed in `left`.
         """
-        if not self.path.is_dir():
-            return Report(str(self.path), self._file)
+        with file_errors(self.path, "read"):
+            if not self.path.is_dir():
+                return Report(str(self.path), self._file)
         report = self._fold(loose=True, remove=True, progress=progress)
         self._tiers.remove_left_overs()
         report.compaction = self._writable().compact(level)

@@ -263,6 +263,8 @@ def upgrade(path: Path, timeout: float) -> Path | None:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise StorageError(location, f"cannot be upgraded (SQLite: {err})") from err
             raise BusyError(location, f"others kept writing for {timeout:g} s; upgrade when they are done") from err
         try:
             revision = str(connection.execute(_REVISION).fetchone()[0])
@@ -281,7 +283,9 @@ def upgrade(path: Path, timeout: float) -> Path | None:
             raise OutdatedStoreError(
                 location, f"the upgrade from format {revision} failed and changed nothing ({err})"
             ) from err
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        # The upgrade is committed; what cannot be moved into the main file now stays in the WAL.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return backup
 
 
