@@ -84,7 +84,7 @@ def creation(directory: Path, options: Mapping[str, object], chooser: random.Ran
 def container(directory: Path, options: Mapping[str, object], chooser: random.Random) -> Iterator[Step]:
     """A container: legacy files come, are migrated, archived, overwritten, exported and deleted."""
     path = directory / "c.ampdb"
-    loose = Loose(path / "loose")
+    loose, timeout = Loose(path / "loose"), float(options.get("timeout") or 5)  # type: ignore[arg-type]
     with ampstore.FileDatabase(path, **options) as opened:
         for part in range(2):
             for _ in range(5):
@@ -97,11 +97,17 @@ def container(directory: Path, options: Mapping[str, object], chooser: random.Ra
             if part:
                 yield {}, opened.archive
             else:
-                yield {}, lambda: import_legacy(path, remove_source=True, timeout=5)
+                yield {}, lambda: import_legacy(path, remove_source=True, timeout=timeout)
             yield {}, lambda part=part: export_legacy(opened, directory / f"out{part}", archive=bool(part))
 
 
 SESSIONS = {"store": store, "small": small, "creation": creation, "container": container}
+
+
+class Slowest:
+    """Longest time that a step of this process took."""
+
+    seconds = 0.0
 
 
 def play(job: Mapping[str, object], shim: Shim) -> list[str]:
@@ -123,11 +129,14 @@ def play(job: Mapping[str, object], shim: Shim) -> list[str]:
         log.begin(values)
         lines += len(values)
         shim.mark(lines)
+        started = time.monotonic()
         try:
             call()
         except AmpstoreError as err:
             errors.append(type(err).__name__)
             continue
+        finally:
+            Slowest.seconds = max(Slowest.seconds, time.monotonic() - started)
         log.done(values)
         lines += len(values)
         shim.mark(lines)
@@ -146,9 +155,9 @@ def _child(job: Mapping[str, object], answer: int) -> None:
         errors = play(job, shim)
     except BaseException:
         code, errors = 3, [*errors, traceback.format_exc()]
-    shim_calls = shim.calls
+    counts = {"calls": shim.calls, "slowest": Slowest.seconds}
     shim.arm("", 0, 0)
-    os.write(answer, json.dumps({"code": code, "errors": errors, "calls": shim_calls}).encode())
+    os.write(answer, json.dumps({"code": code, "errors": errors, **counts}).encode())
     os._exit(code)
 
 

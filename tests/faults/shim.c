@@ -251,7 +251,8 @@ int open64(const char *path, int flags, ...) { OPENED return opened(path, flags 
 static int controlled(int fd, int command, void *argument)
 {
     char path[4096];
-    if ((mask & LOCK) && (command == F_SETLK || command == F_SETLKW) && name_of(fd, path) && strike(LOCK) < 0) return -1;
+    int takes = (command == F_SETLK || command == F_SETLKW) && ((struct flock *)argument)->l_type != F_UNLCK;
+    if ((mask & LOCK) && takes && name_of(fd, path) && strike(LOCK) < 0) return -1;
     return syscall(SYS_fcntl, fd, command, argument);
 }
 
