@@ -204,15 +204,18 @@ class Writer(Reader):
     def loss(self) -> str | None:
         """What says that acknowledged commits are gone, None if nothing does; see `ampstore.backend.witness`."""
         note = self._witness.read()  # first: the store may only be ahead of it
-        if note is None or note.store != self.info_get("store"):
-            return None
-        commits = self._commits()
-        if commits >= note.commits:
+        return self._compare(note, self._commits()) if note else None
+
+    def _compare(self, note: Note, commits: int) -> str | None:
+        if commits >= note.commits or note.store != self._id():
             return None
         return (
             f"it has had {commits} durable commits, and {self._witness.path} says {note.commits}: acknowledged "
             "commits are gone, or this is an older copy; restore a newer one, or remove that file to accept this one"
         )
+
+    def _id(self) -> str:
+        return self.info_get("store") or ""
 
     def _commits(self) -> int:
         noted = self.info_get("commits") or ""
@@ -224,9 +227,10 @@ class Writer(Reader):
         local.commit = 0
         if not local.grouped or connection.total_changes == local.changes:
             return
-        if loss := self.loss():
+        note, commits = self._witness.read(), self._commits()
+        if note and (loss := self._compare(note, commits)):
             raise LostCommitsError(str(self.path), loss)
-        local.commit = self._commits() + 1
+        local.commit = commits + 1
         connection.execute(self.sql.info_put, ("commits", str(local.commit)))
 
     @contextlib.contextmanager
@@ -325,7 +329,7 @@ class Writer(Reader):
 
     def _bear_witness(self, commit: int) -> None:
         try:
-            self._witness.note(Note(self.info_get("store") or "", commit))
+            self._witness.note(Note(self._id(), commit))
         except OSError as err:
             log.warning("%s cannot be written (%s): a loss of commits would not be noticed", self._witness.path, err)
 
