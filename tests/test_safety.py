@@ -915,3 +915,34 @@ def test_python_2_names_mean_what_they_meant():
 def test_every_error_is_one_of_ours():
     """The three refusals share a base that a program can catch."""
     assert all(issubclass(error, CodecError) for error in OURS)
+
+
+def test_what_was_checked_once_is_known_again_and_nothing_else_is():
+    """Reading twice checks once; a stream that differs in one byte is checked."""
+    rule = Rule()
+    good = pickle.dumps({"a text with r in it": [1.0, 2.0]}, 5)
+    assert rule.loads("key", good) == rule.loads("key", good)
+    assert rule._sound == {hash(good)}
+    for place in range(2, len(good) - 1):
+        bad = good[:place] + b"r\xff\xff\xff\x7f" + good[place:]
+        with contextlib.suppress(CorruptEntryError):  # in the middle of a text it may be text
+            rule.loads("key", bad)
+            check_stream(bad)  # what was read is sound
+    assert hash(b"never read") not in rule._sound
+
+
+def test_nothing_is_known_by_its_hash_where_hashes_can_be_foreseen():
+    """PYTHONHASHSEED tells an attacker which streams have the same hash."""
+    program = """
+import pickle
+from ampstore.codec import Rule
+rule = Rule()
+rule.loads("key", pickle.dumps([1.0], 5))
+print(len(rule._sound))
+"""
+    for seed, known in [("random", "1"), ("0", "0"), ("42", "0")]:
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == known

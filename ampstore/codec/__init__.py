@@ -324,6 +324,16 @@ class Codec:
         UnknownCodecError
             If it was written by a codec of another package that is not installed.
         """
+        # What `unpack` and `value` do, in fewer calls for what most small rows are: 4 us of 28.
+        if (
+            codec in _PLAIN
+            and type(payload) is bytes
+            and len(payload) == size
+            and checksum[DIGEST:] == crc32(payload).to_bytes(4)
+        ):
+            if codec == PICKLE:
+                return self.rule.loads(key, payload)
+            return self.value(key, codec, payload)
         return self.value(key, codec, self.unpack(key, codec, size, checksum, payload))
 
 

@@ -23,6 +23,7 @@ import functools
 import gc
 import importlib
 import io
+import os
 import pickle
 import sys
 from collections import defaultdict
@@ -44,6 +45,13 @@ PROTOCOL = 5
 
 SMALL = 4 << 10
 """Bytes of a stream up to which its writer is kept: the memory of what a larger one named takes long to clear."""
+
+MOST_SOUND = 1 << 16
+"""Streams that are known again by their hash: 6 MB."""
+
+# Python's hash of bytes is SipHash with a secret of this process, so nobody outside can make a stream that has the hash
+# of another; unless the user has said what the secret is.
+_SECRET_HASHES = os.environ.get("PYTHONHASHSEED", "random") in ("", "random")
 
 LARGE = 64 << 10
 """Bytes of a stream from which on the garbage collector is paused while it is read."""
@@ -85,6 +93,7 @@ class Rule:
         self._found: dict[tuple[str, str], object] = {}
         self.writable: dict[type, bool] = {}
         self._writers: list[_Writer] = []
+        self._sound: set[int] = set()
 
     def dumps(self, value: object, protocol: int = PROTOCOL) -> bytes:
         """Pickle stream of a value.
@@ -132,15 +141,30 @@ class Rule:
         if self.anything:
             return pickle.loads(stream)
         try:
+            if len(stream) <= LARGE:
+                return self.unpickle(io.BytesIO(stream), careful=self._needs_care(stream))
             check_stream(stream)
-            if len(stream) > LARGE:
-                with no_garbage_collection():
-                    return self.unpickle(io.BytesIO(stream), careful=may_nest_deeply(stream))
-            return self.unpickle(io.BytesIO(stream), careful=may_nest_deeply(stream))
+            with no_garbage_collection():
+                return self.unpickle(io.BytesIO(stream), careful=may_nest_deeply(stream))
         except (CodecError, ImportError):
             raise
         except Exception as err:
             raise CorruptEntryError(key, f"its pickle fails with {type(err).__name__}: {err}") from err
+
+    def _needs_care(self, stream: bytes) -> bool:
+        """Whether a stream has to be read with care; refuses what asks for memory, as `check_stream` does."""
+        # A dictionary of 1 kB takes 5 us to check and 1 to know again.
+        name = hash(stream)
+        if name in self._sound:
+            return False
+        check_stream(stream)
+        if may_nest_deeply(stream):
+            return True
+        if _SECRET_HASHES:
+            if len(self._sound) >= MOST_SOUND:
+                self._sound.clear()
+            self._sound.add(name)
+        return False
 
     def unpickle(self, file: BinaryIO, encoding: str = "ASCII", *, careful: bool = False) -> object:
         """Value of the pickle that is `file`; errors as they come."""
