@@ -23,7 +23,7 @@ from urllib.parse import quote
 from ampstore.backend import forks
 from ampstore.backend.failures import translate
 from ampstore.backend.turns import leave
-from ampstore.errors import BusyError, ClosedError, MissingStoreError, StoreError
+from ampstore.errors import BusyError, ClosedError, DamagedStoreError, MissingStoreError, StoreError
 
 Durability = Literal["normal", "full"]
 Result = TypeVar("Result")
@@ -143,6 +143,10 @@ class Connections:
             _harden(connection)
             if not self.readonly:
                 self._prepare_to_write(connection)
+        except UnicodeDecodeError as err:  # SQLite quotes its damaged schema, and sqlite3 cannot decode its message
+            connection.close()
+            message = bytes(err.object).decode("utf-8", "backslashreplace")
+            raise DamagedStoreError(str(self.path), f"{DamagedStoreError.sentence} (SQLite: {message})") from err
         except BaseException:
             connection.close()
             raise
