@@ -54,8 +54,9 @@ class Transaction:
     def end(self) -> None:
         """Roll back what is still open, and let the next writer go on. Ending twice is fine."""
         if self._writer.is_current(self._connection):
-            if not self._is_written and self._connection.in_transaction:
-                self._roll_back()
+            with contextlib.suppress(sqlite3.ProgrammingError):  # closed at the end of the program: rolled back by that
+                if not self._is_written and self._connection.in_transaction:
+                    self._roll_back()
             self._local.depth = min(self._local.depth, self._level)
         if not self._level:
             self._writer.leave(self._connection)

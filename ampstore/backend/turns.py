@@ -124,7 +124,10 @@ class Turns:
         line, crowded = self._line, self._waiting
         try:
             if line is not None and not line.in_line:
-                fcntl.flock(line.descriptor, fcntl.LOCK_UN)
+                with contextlib.suppress(
+                    OSError
+                ):  # the descriptor went at the end of the program, and the lock with it
+                    fcntl.flock(line.descriptor, fcntl.LOCK_UN)
                 crowded, line.waited = crowded or line.waited, False
         finally:
             while ours._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
