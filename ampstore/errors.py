@@ -13,6 +13,8 @@
     │   ├── StorageError           OSError             full disk, quota, I/O error
     │   ├── LostCommitsError       OSError             an older copy, or one whose acknowledged commits are gone
     │   ├── BusyError              TimeoutError        another process held the store for too long
+    │   ├── LocationError          ValueError          a URL that names no database
+    │   ├── ConnectionLostError    ConnectionError     a database server that is not there, or went away
     │   └── ClosedError            ValueError          a handle that was closed
     ├── QueryError                 ValueError          SQL of the user's own that is wrong, or would write
     ├── KeyTypeError               TypeError           a key that is not str
@@ -29,6 +31,7 @@
     ├── CoresError                 ValueError          a number of cores that is none
     ├── AllocationError            ValueError, NotImplementedError   a batch job whose variables do not tell its cores
     ├── AmpMissingError            ModuleNotFoundError   no Amp in this Python
+    ├── DriverMissingError         ModuleNotFoundError   no driver for a database server in this Python
     ├── WorkerError                RuntimeError        worker processes that do not start or all break
     │   ├── LaunchError            RuntimeError        a node where no worker can be started
     │   └── WorkerLostError        RuntimeError        a worker that is gone while a program waits for it
@@ -148,6 +151,18 @@ class BusyError(StoreError, TimeoutError):
     """Another process kept the store locked for longer than the time-out."""
 
     sentence = "another process holds the store; try again or open it with a larger timeout="
+
+
+class LocationError(StoreError, ValueError):
+    """A URL that names no database."""
+
+    sentence = "this URL names no database; postgresql+psycopg://user@host/database does"
+
+
+class ConnectionLostError(StoreError, ConnectionError):
+    """A database server cannot be reached, or went away in the middle of a transaction."""
+
+    sentence = "the database server cannot be reached; check that it runs and that the URL is right"
 
 
 class ClosedError(StoreError, ValueError):
@@ -451,6 +466,25 @@ class AllocationError(AmpstoreError, ValueError, NotImplementedError):
             f"environment variable {self.variable}: {self.reason}; say where to work yourself, for example "
             "cores={'localhost': 8} or cores={'n1': 16, 'n2': 16}"
         )
+
+
+class DriverMissingError(AmpstoreError, ModuleNotFoundError):
+    """There is no driver for a database server in this Python.
+
+    Parameters
+    ----------
+    driver : str
+        The module that is missing.
+    extra : str
+        The extra of ampstore that installs it.
+    """
+
+    def __init__(self, driver: str = "", extra: str = "") -> None:
+        super().__init__(driver, extra)
+        self.driver, self.extra = driver, extra
+
+    def __str__(self) -> str:
+        return f"this Python has no {self.driver}; install it with `pip install 'ampstore[{self.extra}]'`"
 
 
 class AmpMissingError(AmpstoreError, ModuleNotFoundError):

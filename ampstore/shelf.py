@@ -50,7 +50,7 @@ class Shelf(shelve.Shelf[object]):
         self._finish = weakref.finalize(self, _store_and_close, store, self.cache)
 
     def __repr__(self) -> str:
-        return f"<ampstore shelf {str(self.dict.path)!r}>"
+        return f"<ampstore shelf {self.dict.location!r}>"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.dict)
@@ -157,7 +157,7 @@ def open(  # noqa: A001 - the name that shelve has
     Parameters
     ----------
     filename : str, bytes or path-like
-        The SQLite file, exactly this name.
+        The SQLite file, exactly this name; or the URL of a database, as `Store` takes it.
     flag : {"c", "w", "r", "n"}
         Create if missing; must exist; must exist and is only read; always start empty.
     protocol, writeback

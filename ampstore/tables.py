@@ -23,11 +23,14 @@ metadata = MetaData()
 # INTEGER in SQLite, where it is the rowid; BIGINT elsewhere.
 _id = BigInteger().with_variant(Integer(), "sqlite")
 
+# Ordered by bytes, as in SQLite, whatever the language of the server.
+_key = Text().with_variant(Text(collation="C"), "postgresql")
+
 entry = Table(
     "entry",
     metadata,
     Column("id", _id, primary_key=True),
-    Column("key", Text, nullable=False, unique=True),
+    Column("key", _key, nullable=False, unique=True),
     Column("codec", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the stream before compression
@@ -48,7 +51,7 @@ dictionary = Table(
 claim = Table(
     "claim",
     metadata,
-    Column("key", Text, primary_key=True),
+    Column("key", _key, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("token", BigInteger, nullable=False),
     Column("expires_at", Float, nullable=False),  # seconds since 1970, by the clock of the database
@@ -84,5 +87,17 @@ SELECT key,
        round(1.0 * size / max(length(payload), 1), 1) AS ratio,
        codec,
        strftime('%Y-%m-%dT%H:%M:%SZ', written_at, 'unixepoch') AS written
+FROM entry
+"""
+
+ENTRIES_VIEW_POSTGRESQL = """\
+CREATE VIEW entries AS
+SELECT key,
+       kind,
+       size AS bytes,
+       octet_length(payload) AS stored,
+       round(1.0 * size / greatest(octet_length(payload), 1), 1) AS ratio,
+       codec,
+       to_char(to_timestamp(written_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS written
 FROM entry
 """

@@ -13,6 +13,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from postgres import connect, new_schema
+from postgres import provide as provide_postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path(os.environ.get("AMPSTORE_CORPUS", ROOT.parent / "shared" / "legacy"))
@@ -93,3 +95,20 @@ def _descriptors():
         with contextlib.suppress(OSError):
             found.add(f"{entry.name}:{os.readlink(entry)}")
     return found
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server, shared by the tests of this process; see tests/postgres.py."""
+    server = provide_postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def schema(postgres):
+    """Name of a schema of this test alone, dropped afterwards."""
+    name = new_schema()
+    yield name
+    with contextlib.closing(connect(postgres.url(name))) as connection:
+        connection.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')

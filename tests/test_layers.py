@@ -24,6 +24,7 @@ FLOORS = [
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 KNOWS = {  # third-party module -> the only parts that may import it
+    "psycopg": {"backend", "schema"},
     "sqlite3": {"backend", "schema"},
     "sqlalchemy": {"tables", "backend", "schema"},
     "alembic": {"schema"},
@@ -97,7 +98,7 @@ def modules_after(code):
 
 
 @pytest.mark.parametrize(
-    "heavy", ["ase", "alembic", "sqlalchemy", "zmq", "numpy", "click", "rich", "sqlite3", "distributed"]
+    "heavy", ["ase", "alembic", "sqlalchemy", "zmq", "numpy", "click", "rich", "sqlite3", "distributed", "psycopg"]
 )
 def test_importing_ampstore_does_not_import(heavy):
     """`import ampstore` is cheap: names are loaded when they are used."""
@@ -110,7 +111,7 @@ def test_opening_a_store_at_head_imports_neither_sqlalchemy_nor_ase(tmp_path):
 
     ampstore.open(tmp_path / "a.db").close()
     loaded = modules_after(f"import ampstore; ampstore.open({str(tmp_path / 'a.db')!r}).close()")
-    assert not loaded & {"alembic", "sqlalchemy", "ase", "numpy", "click", "rich"}
+    assert not loaded & {"alembic", "sqlalchemy", "ase", "numpy", "click", "rich", "psycopg"}
 
 
 def test_the_compiled_statements_are_those_of_core():

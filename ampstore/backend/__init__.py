@@ -1,5 +1,6 @@
 """All SQL of ampstore. A backend moves rows; it does not know what a value is.
 
+protocol      what a store needs of a database
 sqlite        one file as a backend: the rows, and care for the file
 reading       asking for rows
 writing       changing rows
@@ -16,10 +17,13 @@ failures      SQLite's errors turned into ours
 pages         a file and its WAL page by page, without SQLite
 cells         the cells of those pages
 rows          the rows of a damaged file, and which of them count
+postgresql/   the same for a server, and server: where that is
 """
 
 from ampstore.backend.connections import Durability
+from ampstore.backend.protocol import Backend, Served
+from ampstore.backend.server import Server, is_url, parse
 from ampstore.backend.sqlite import SQLite
-from ampstore.backend.writing import Recoded, Row, Trained
+from ampstore.backend.statements import Recoded, Row, Trained
 
-__all__ = ["Durability", "Recoded", "Row", "SQLite", "Trained"]
+__all__ = ["Backend", "Durability", "Recoded", "Row", "SQLite", "Served", "Server", "Trained", "is_url", "parse"]

@@ -13,10 +13,7 @@ from ampstore.backend.compiled import SQLITE
 from ampstore.backend.connections import Connections, Durability
 from ampstore.backend.failures import LARGEST, is_bad_text
 from ampstore.backend.objects import SchemaObject
-from ampstore.backend.statements import GROUP_SIZES, Statements
-
-CHUNK_ROWS = 1000
-CHUNK_BYTES = 8 << 20
+from ampstore.backend.statements import CHUNK_BYTES, CHUNK_ROWS, GROUP_SIZES, Statements
 
 
 class Reader:
@@ -29,6 +26,15 @@ class Reader:
         self.largest = LARGEST
         self.sql = Statements(**SQLITE)
         self._connections = Connections(path, readonly=readonly, timeout=timeout, durability=durability)
+
+    @property
+    def location(self) -> str:
+        """The path, as text."""
+        return str(self.path)
+
+    def reason_against(self, key: str) -> str | None:  # noqa: ARG002 - other databases hold less
+        """Why a text cannot be a key in this database; None if it can."""
+        return None
 
     @property
     def closed(self) -> bool:

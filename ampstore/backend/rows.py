@@ -31,7 +31,7 @@ from ampstore.backend.cells import (
     values_of,
 )
 from ampstore.backend.pages import Pages
-from ampstore.backend.writing import Row
+from ampstore.backend.statements import Row
 
 REACHED, STRAYED, OLDER = 0, 1, 2
 

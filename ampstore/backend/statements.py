@@ -10,6 +10,43 @@ GROUP_SIZES = (16, 256)
 """Keys that one statement of `fetch_groups` and the like takes; shorter groups are filled up with NULL."""
 
 
+CHUNK_ROWS = 1000
+CHUNK_BYTES = 8 << 20
+"""What one read of an iteration takes at most: rows, and bytes of payload (one row of any size)."""
+
+
+class Row(NamedTuple):
+    """One row to write, in the order of the `put` statement."""
+
+    key: str
+    codec: str
+    kind: str
+    size: int
+    checksum: bytes
+    written_at: float
+    payload: bytes
+
+
+class Trained(NamedTuple):
+    """One dictionary to write, in the order of the `dictionary_put` statement."""
+
+    id: int
+    kind: str
+    trained_at: float
+    data: bytes
+
+
+class Recoded(NamedTuple):
+    """Another payload of one row, in the order of the `recode` statement."""
+
+    codec: str
+    checksum: bytes
+    payload: bytes
+    id: int
+    checksum_was: bytes
+    codec_was: str
+
+
 class Statements(NamedTuple):
     """SQL text of one dialect. Parameters are positional, in the order that each comment gives."""
 
@@ -53,3 +90,13 @@ class Statements(NamedTuple):
     dictionary_all: str  # -> id, kind, trained_at, bytes
     dictionary_put: str  # id, kind, trained_at, data; changes nothing where it is there
     dictionary_drop: str  # those that no row refers to
+
+
+class ServerStatements(NamedTuple):
+    """Statements that only PostgreSQL has."""
+
+    unstage: str  # rows that were copied into the staging table -> entry
+    entries: str  # after id, up to id -> id and the columns of a Row
+    claims_free: str  # owner, lease, keys -> keys that are claimed now
+    claims_over: str  # keys, owners, tokens, expiries, new owner, lease -> key, token
+    touch: str  # writes a fact anew

@@ -9,14 +9,15 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from ampstore.backend.connections import Durability
 from ampstore.backend.failures import busy, is_busy
 from ampstore.backend.flush import Flush
 from ampstore.backend.reading import Reader
+from ampstore.backend.statements import Recoded, Row, Trained
 from ampstore.backend.transaction import Transaction
 from ampstore.backend.turns import Turns
 from ampstore.backend.wal import WAL_BOUND, Wal
@@ -31,37 +32,7 @@ NOTICED = 0.05
 LONGEST_PAUSE = 5e-3
 """Longest sleep of a writer between two tries where there is no queue, seconds."""
 
-
-class Row(NamedTuple):
-    """One row to write, in the order of the `put` statement."""
-
-    key: str
-    codec: str
-    kind: str
-    size: int
-    checksum: bytes
-    written_at: float
-    payload: bytes
-
-
-class Trained(NamedTuple):
-    """One dictionary to write, in the order of the `dictionary_put` statement."""
-
-    id: int
-    kind: str
-    trained_at: float
-    data: bytes
-
-
-class Recoded(NamedTuple):
-    """Another payload of one row, in the order of the `recode` statement."""
-
-    codec: str
-    checksum: bytes
-    payload: bytes
-    id: int
-    checksum_was: bytes
-    codec_was: str
+Result = TypeVar("Result")
 
 
 class Writer(Reader):
@@ -144,6 +115,17 @@ class Writer(Reader):
 
     # -- claims --------------------------------------------------------------------------------
 
+    def claim_many(
+        self, wanted: Mapping[str, tuple[str, int, float] | None], owner: str, lease: float
+    ) -> dict[str, int]:
+        """Claim free keys (None), and those whose claim still is (owner, token, expiry); token by key."""
+        tokens = {}
+        with self.transaction():
+            for key, was in wanted.items():
+                if self.claim(key, owner, lease) if was is None else self.take_claim(key, owner, lease, was):
+                    tokens[key] = was[1] + 1 if was else 1
+        return tokens
+
     def claim(self, key: str, owner: str, lease: float) -> bool:
         """Claim a key for `lease` seconds from now; False if it is claimed."""
         return self._write(self.sql.claim_free, (key, owner, lease), 0) > 0
@@ -163,6 +145,11 @@ class Writer(Reader):
     def release_claims(self, owner: str) -> int:
         """Give all claims of an owner back; how many it had."""
         return self._write(self.sql.claims_release, (owner,), 0)
+
+    def whole(self, work: Callable[[], Result]) -> Result:
+        """Result of `work` in one transaction; a server may have to run it again."""
+        with self.transaction():
+            return work()
 
     # -- transactions --------------------------------------------------------------------------
 

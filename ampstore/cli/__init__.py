@@ -27,6 +27,8 @@ from ampstore.errors import (
     AccessError,
     AmpstoreError,
     BusyError,
+    ConnectionLostError,
+    LocationError,
     MissingStoreError,
     NotAStoreError,
     StorageError,
@@ -58,8 +60,8 @@ COMMANDS = {
 }
 """Module of each command; its function there has the same name, with _ for -."""
 
-_USAGE = (MissingStoreError, NotAStoreError, FileExistsError)
-_NOT_NOW = (AccessError, BusyError, StorageError)
+_USAGE = (LocationError, MissingStoreError, NotAStoreError, FileExistsError)
+_NOT_NOW = (AccessError, BusyError, ConnectionLostError, StorageError)
 
 
 class _Group(click.Group):
@@ -104,8 +106,8 @@ def _exit_code(err: Exception) -> int:
 def main(debug: bool) -> None:
     """Look into, migrate and mend ampstore databases.
 
-    PATH is a store's file (results.db) or a container (label-fingerprints.ampdb; the suffix may be
-    left out).
+    PATH is a store's file (results.db), a container (label-fingerprints.ampdb; the suffix may be left
+    out), or for most commands the URL of a database (postgresql+psycopg://user@host/db).
 
     Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, or
     a path that is no store; 3 the store cannot be used now (busy, no permission, disk).

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import json_option, open_target, path_argument
+from ampstore.cli.target import json_option, open_target, place_argument, shown
 from ampstore.errors import MissingStoreError
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ SCHEMES = ("v2", "v1", "v0")  # as in ampstore.images, whose import would cost e
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.argument("key")
 @click.argument("value", default="-")
-def put(path: Path, key: str, value: str) -> None:
+def put(path: Path | str, key: str, value: str) -> None:
     """Store one entry; makes the store if it is not there. VALUE is a Python literal or JSON, - reads stdin."""
     from ampstore.database import FileDatabase
     from ampstore.legacy import container_path
@@ -35,7 +35,8 @@ def put(path: Path, key: str, value: str) -> None:
     try:
         target = open_target(path, write=True)
     except MissingStoreError:
-        target = FileDatabase(path) if container_path(path).name == path.name else Store(path, "c")
+        container = isinstance(path, Path) and container_path(path).name == path.name
+        target = FileDatabase(path) if container else Store(path, "c")
     with target:
         target[key] = parsed
 
@@ -54,18 +55,18 @@ def _parse(text: str) -> object:
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.argument("keys", nargs=-1, required=True)
 @click.option("--glob", "is_glob", is_flag=True, help="KEYS are patterns such as 'a1*'.")
 @click.option("--dry-run", is_flag=True, help="Print the keys that would be deleted, delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask, on a terminal, before patterns are deleted.")
-def rm(path: Path, keys: tuple[str, ...], is_glob: bool, dry_run: bool, yes: bool) -> None:
+def rm(path: Path | str, keys: tuple[str, ...], is_glob: bool, dry_run: bool, yes: bool) -> None:
     """Delete entries from every tier."""
     with open_target(path, write=not dry_run) as target:
         chosen = _matching(target, keys) if is_glob else list(dict.fromkeys(keys))
         missing = [key for key in (keys if not is_glob else ()) if key not in target]
         if is_glob and not (yes or dry_run) and chosen and sys.stdin.isatty():
-            click.confirm(f"Delete {len(chosen)} entries of {path}?", abort=True)
+            click.confirm(f"Delete {len(chosen)} entries of {shown(path)}?", abort=True)
         for key in chosen:
             if dry_run:
                 if key not in missing:
@@ -74,9 +75,9 @@ def rm(path: Path, keys: tuple[str, ...], is_glob: bool, dry_run: bool, yes: boo
             with contextlib.suppress(KeyError):  # it was not there, or another process was faster
                 del target[key]
     for key in missing:
-        click.echo(f"{path} has no entry {key!r}", err=True)
+        click.echo(f"{shown(path)} has no entry {key!r}", err=True)
     if is_glob and not chosen:
-        click.echo(f"{path} has no entry like {' '.join(keys)}", err=True)
+        click.echo(f"{shown(path)} has no entry like {' '.join(keys)}", err=True)
     if missing or not chosen:
         raise click.exceptions.Exit(1)
 
@@ -86,13 +87,13 @@ def _matching(target: "Iterable[str]", patterns: tuple[str, ...]) -> list[str]:
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.argument("images")
 @click.option("--from", "old", type=click.Choice(SCHEMES), required=True, help="Scheme that the keys have now.")
 @click.option("--to", "new", type=click.Choice(SCHEMES), default=SCHEMES[0], show_default=True, help="Scheme to have.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be done, write nothing.")
 @json_option
-def rekey(path: Path, images: str, old: str, new: str, dry_run: bool, as_json: bool) -> None:
+def rekey(path: Path | str, images: str, old: str, new: str, dry_run: bool, as_json: bool) -> None:
     """Change keys from one hash scheme to another; the values stay as they are.
 
     IMAGES is a file with the structures that the values belong to, as ASE reads it: a .traj, a .db, or
@@ -105,7 +106,7 @@ def rekey(path: Path, images: str, old: str, new: str, dry_run: bool, as_json: b
     from ampstore.database import FileDatabase
     from ampstore.transfer import rekey as rekey_store
 
-    with open_target(path, write=not dry_run) as target, output.progress(path.name) as progress:
+    with open_target(path, write=not dry_run) as target, output.progress(Path(path).name) as progress:
         try:
             if isinstance(target, FileDatabase):
                 report = target.rekey(images, old, new, dry_run=dry_run, progress=progress)

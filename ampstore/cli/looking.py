@@ -15,18 +15,18 @@ import click
 
 from ampstore.cli import output
 from ampstore.cli.choosing import Choice, Entry, listing
-from ampstore.cli.target import allow_option, json_option, open_target, path_argument, store_file
+from ampstore.cli.target import allow_option, json_option, open_target, path_argument, place_argument, shown, store_file
 
 
 @click.command()
-@path_argument
+@place_argument
 @json_option
-def info(path: Path, as_json: bool) -> None:
+def info(path: Path | str, as_json: bool) -> None:
     """Show what a database holds: entries, sizes, format, tiers."""
     from ampstore.database import FileDatabase
 
     with open_target(path) as target:
-        facts: dict[str, object] = {"path": str(target.path), "entries": len(target)}
+        facts: dict[str, object] = {"path": target.location, "entries": len(target)}
         store = target.store if isinstance(target, FileDatabase) else target
         if store is not None:
             stats = store.stats()
@@ -47,7 +47,7 @@ def _text(value: object) -> str:
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.argument("pattern", default="*")
 @click.option("--kind", help="Only entries whose kind contains this text.")
 @click.option("--prefix", default="", help="Only keys that begin so; fast in a store of any size.")
@@ -62,7 +62,7 @@ def _text(value: object) -> str:
 @click.option("--reverse", is_flag=True, help="The largest, or newest, first.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="Show at most so many; 0: all.")
 @json_option
-def ls(path: Path, pattern: str, limit: int, as_json: bool, sort: str, reverse: bool, **filters: Any) -> None:
+def ls(path: Path | str, pattern: str, limit: int, as_json: bool, sort: str, reverse: bool, **filters: Any) -> None:
     """List entries: key, kind, sizes, time of writing. PATTERN is a glob such as 'a1*'.
 
     Entries that a legacy program wrote and nobody folded in yet have no more than a key. With --json, one document a
@@ -83,11 +83,11 @@ def ls(path: Path, pattern: str, limit: int, as_json: bool, sort: str, reverse: 
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.argument("keys", nargs=-1)
 @allow_option
 @json_option
-def get(path: Path, keys: tuple[str, ...], allow: tuple[str, ...], as_json: bool) -> None:
+def get(path: Path | str, keys: tuple[str, ...], allow: tuple[str, ...], as_json: bool) -> None:
     """Print the value of an entry, or of several.
 
     Of several, --json prints one document a line: {"key": ..., "value": ...}. KEYS of - reads keys from stdin, one a
@@ -102,7 +102,7 @@ def get(path: Path, keys: tuple[str, ...], allow: tuple[str, ...], as_json: bool
             try:
                 value = target[key]
             except KeyError:
-                click.echo(f"{path} has no entry {key!r}; `ampstore ls` lists what it has", err=True)
+                click.echo(f"{shown(path)} has no entry {key!r}; `ampstore ls` lists what it has", err=True)
                 missing = True
                 continue
             _print_value(key, value, as_json=as_json, named=many)
@@ -128,11 +128,11 @@ def _print_value(key: str, value: object, *, as_json: bool, named: bool) -> None
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.option("--globals", "only_globals", is_flag=True, help="List the functions and classes that values refer to.")
 @allow_option
 @json_option
-def verify(path: Path, only_globals: bool, allow: tuple[str, ...], as_json: bool) -> None:
+def verify(path: Path | str, only_globals: bool, allow: tuple[str, ...], as_json: bool) -> None:
     """Read everything, list what is damaged or left over, and what can be done.
 
     Exit code 1 if anything is damaged; what is left over does no harm. --globals imports nothing of what it

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import allow_option, json_option, open_target, path_argument, store_file, store_place
+from ampstore.cli.target import (
+    allow_option,
+    json_option,
+    open_target,
+    path_argument,
+    place_argument,
+    store_file,
+    store_place,
+)
 
 if TYPE_CHECKING:
     from ampstore.transfer import Report
@@ -126,12 +134,12 @@ def _sizes(before: int, after: int) -> list[str]:
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option("--archive", is_flag=True, help="Write one archive.tar.gz; default: a file per entry.")
 @allow_option
 @json_option
-def export(path: Path, destination: Path, archive: bool, allow: tuple[str, ...], as_json: bool) -> None:
+def export(path: Path | str, destination: Path, archive: bool, allow: tuple[str, ...], as_json: bool) -> None:
     """Write a database in the legacy layout, which real Amp reads, and verify every entry."""
     from ampstore.transfer import export_legacy
 
@@ -156,13 +164,13 @@ def archive(path: Path, allow: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.argument("destination", type=click.Path(path_type=Path))
-def backup(path: Path, destination: Path) -> None:
+def backup(path: Path | str, destination: Path) -> None:
     """Copy a store into a new file, verified, while others go on writing."""
     from ampstore.store import Store
 
-    with Store(store_file(path), "r") as store:
+    with Store(path if isinstance(path, str) else store_file(path), "r") as store:
         made = store.backup(destination)
         click.echo(f"{made}: {len(store)} entries, {output.size(made.stat().st_size)}, verified")
 
@@ -190,12 +198,16 @@ def restore(source: Path, path: Path, dry_run: bool, yes: bool) -> None:
 
 
 @click.command()
-@path_argument
-def upgrade(path: Path) -> None:
-    """Bring a store of an older ampstore to the format of this one; a backup is made first."""
+@place_argument
+def upgrade(path: Path | str) -> None:
+    """Bring a store of an older ampstore to the format of this one; a backup is made first, except on a server."""
     from ampstore.store import Store
     from ampstore.store.opening import upgrade as upgrade_store
 
+    if isinstance(path, str):
+        with Store(path, "w") as store:
+            click.echo(f"{store.location} has format {store.info()['format']}")
+        return
     file = store_file(path)
     made = upgrade_store(file, 30.0)
     with Store(file, "r") as store:

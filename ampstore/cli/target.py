@@ -1,5 +1,6 @@
 """What a PATH on the command line is, and the options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,22 @@ if TYPE_CHECKING:
     from ampstore.database import FileDatabase
     from ampstore.store import Store
 
+
+class _Place(click.Path):
+    """A path, or the URL of a database."""
+
+    name = "path"
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        from ampstore.backend import is_url
+
+        return str(value) if is_url(value) else super().convert(value, param, ctx)
+
+
 path_argument = click.argument("path", type=click.Path(path_type=Path))
+place_argument = click.argument("path", type=_Place(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 allow_option = click.option(
     "--allow",
@@ -21,8 +37,8 @@ allow_option = click.option(
 )
 
 
-def open_target(path: Path, *, write: bool = False, allow: tuple[str, ...] = ()) -> "Store | FileDatabase":
-    """The store or container at a path.
+def open_target(path: Path | str, *, write: bool = False, allow: tuple[str, ...] = ()) -> "Store | FileDatabase":
+    """The store or container at a path or URL.
 
     Raises
     ------
@@ -33,11 +49,18 @@ def open_target(path: Path, *, write: bool = False, allow: tuple[str, ...] = ())
     from ampstore.legacy import container_path
     from ampstore.store import Store
 
-    if path.is_file():
+    if isinstance(path, str) or path.is_file():
         return Store(path, "w" if write else "r", allow=allow)
     if container_path(path).is_dir():
         return FileDatabase(path, None if write else "r", allow=allow)
     raise MissingStoreError(str(path), "there is neither a store's file nor an .ampdb container here")
+
+
+def shown(path: Path | str) -> str:
+    """A path, or a URL without its password."""
+    from ampstore.store.opening import locate
+
+    return locate(path).location if isinstance(path, str) else str(path)  # type: ignore[union-attr]
 
 
 def store_file(path: Path) -> Path:

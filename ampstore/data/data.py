@@ -210,7 +210,7 @@ class Data:
         return contextlib.closing(self._open_for_a_look())
 
     def _place(self, handle: Any) -> str:
-        return os.fspath(handle.path if self._keeps else self.filename)
+        return str(getattr(handle, "location", None) or os.fspath(self.filename))
 
     def _open_for_a_look(self) -> Any:
         try:

@@ -49,7 +49,7 @@ def write_report(target: "Store | FileDatabase", path: str | os.PathLike[str]) -
 def page(target: "Store | FileDatabase") -> str:
     """Text of the whole page."""
     store = target.store if isinstance(target, FileDatabase) else target
-    name = html.escape(target.path.name)
+    name = html.escape(Path(target.location).name)
     found = survey(store.listing() if store is not None else ())
     parts = [f"<h1>{name}</h1>", *_facts(target, store, found)]
     if found.total.entries:

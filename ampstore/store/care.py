@@ -6,9 +6,9 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from ampstore.backend import SQLite
+from ampstore.backend import Backend, Row, Served, SQLite, Trained
 from ampstore.codec import PICKLE, Codec
 from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.globals import globals_of
@@ -61,7 +61,7 @@ class Stats(NamedTuple):
     codecs: dict[str, int]
 
 
-def stats(backend: SQLite) -> Stats:
+def stats(backend: Backend) -> Stats:
     """Number of entries and their sizes."""
     kinds = backend.kinds()
     return Stats(
@@ -73,7 +73,7 @@ def stats(backend: SQLite) -> Stats:
     )
 
 
-def verify(backend: SQLite, codec: Codec) -> Iterator[Damage]:
+def verify(backend: Backend, codec: Codec) -> Iterator[Damage]:
     """Everything that is damaged: pages, dictionaries, checksums, streams."""
     for reason in backend.integrity():
         yield Damage("", reason)
@@ -90,7 +90,7 @@ def verify(backend: SQLite, codec: Codec) -> Iterator[Damage]:
         yield Damage("", str(err))
 
 
-def globals_in(backend: SQLite, codec: Codec) -> Counter[str]:
+def globals_in(backend: Backend, codec: Codec) -> Counter[str]:
     """How many pickled entries refer to each "module.name"; imports none of it, passes over damaged entries."""
     found = Counter[str]()
     for row in backend.scan():
@@ -100,7 +100,7 @@ def globals_in(backend: SQLite, codec: Codec) -> Counter[str]:
     return found
 
 
-def verify_payloads(backend: SQLite, codec: Codec) -> Iterator[Damage]:
+def verify_payloads(backend: Backend, codec: Codec) -> Iterator[Damage]:
     """Damaged pages and payloads. Makes no values, so it needs no permission for what they name."""
     for reason in backend.integrity():
         yield Damage("", reason)
@@ -108,7 +108,7 @@ def verify_payloads(backend: SQLite, codec: Codec) -> Iterator[Damage]:
         yield Damage("", reason)
 
 
-def _damaged_dictionaries(backend: SQLite) -> Iterator[Damage]:
+def _damaged_dictionaries(backend: Backend) -> Iterator[Damage]:
     for number, *_ in backend.dictionaries():
         try:
             if data := backend.dictionary(number):
@@ -117,7 +117,7 @@ def _damaged_dictionaries(backend: SQLite) -> Iterator[Damage]:
             yield Damage("", f"dictionary {number} is damaged: {err}; entries that need it cannot be read")
 
 
-def backup(backend: SQLite, codec: Codec, target: Path) -> Path:
+def backup(backend: Backend, codec: Codec, target: Path) -> Path:
     """Copy a store as it is now into a new file, verified, while others go on writing.
 
     Raises
@@ -131,7 +131,7 @@ def backup(backend: SQLite, codec: Codec, target: Path) -> Path:
         raise FileExistsError(f"{target} exists; a backup never overwrites, choose another name")
     partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.new")
     try:
-        backend.copy_to(partial)
+        backend.copy_to(partial) if isinstance(backend, SQLite) else _copy(cast("Served", backend), partial)
         with contextlib.closing(open_backend(partial, "w", backend.timeout, "normal")) as copy:
             # Checksums, not pickles: a backup keeps what this handle may not read.
             damage = [*copy.integrity(), *_damaged_payloads(copy, codec.reading_from(copy.dictionary))]
@@ -145,7 +145,20 @@ def backup(backend: SQLite, codec: Codec, target: Path) -> Path:
     return target
 
 
-def _damaged_payloads(backend: SQLite, codec: Codec) -> Iterator[str]:
+def _copy(backend: Served, target: Path) -> None:
+    """Write one state of a store on a server into a new file."""
+    with contextlib.closing(open_backend(target, "c", backend.timeout, "normal")) as copy, backend.snapshot():
+        last, after = backend.last_id(), 0
+        while chunk := backend.entries(after, last):
+            after = chunk[-1][0]
+            copy.put_rows([Row(*row[1:]) for row in chunk])
+        for name, value in backend.info().items():
+            copy.info_put(name, value)
+        for number, kind, trained_at, _ in backend.dictionaries():
+            copy.recode([], [Trained(number, kind, trained_at, backend.dictionary(number) or b"")])
+
+
+def _damaged_payloads(backend: Backend, codec: Codec) -> Iterator[str]:
     for row in backend.scan():
         try:
             codec.check(*row[1:])

@@ -152,21 +152,17 @@ class Claims:
 
     def _compare_and_set(self, store: "Store", wanted: dict[str, _State | None], taken: Taken) -> None:
         start, backend = self._clock(), store.backend
+
+        def claim() -> tuple[dict[str, int], set[str]]:
+            mine = backend.claim_many(wanted, self.owner, self.lease)
+            # Stored between our look and the claim? With the claim in hand the answer stays true.
+            stored = backend.known(list(mine))
+            for key in sorted(stored):
+                backend.release_claim(key, self.owner, mine.pop(key))
+            return mine, stored
+
         with self._lock:
-            mine: dict[str, int] = {}
-            with store.batch():
-                for key, was in wanted.items():
-                    done = (
-                        backend.claim(key, self.owner, self.lease)
-                        if was is None
-                        else backend.take_claim(key, self.owner, self.lease, was)
-                    )
-                    if done:
-                        mine[key] = was[1] + 1 if was else 1
-                # Stored between our look and the claim? With the claim in hand the answer stays true.
-                stored = backend.known(list(mine))
-                for key in stored:
-                    backend.release_claim(key, self.owner, mine.pop(key))
+            mine, stored = backend.whole(claim)
             if not self._held:
                 self._sure_until = start + self.lease
             self._held |= mine
@@ -206,26 +202,30 @@ class Claims:
             Keys that had a value already; that one stays.
         """
         store, keys = self._store(), [key for key, _ in blobs]
+
+        def put() -> set[str]:
+            # In order of the keys: two that store the same ones never wait for each other in a ring.
+            late = {key for key, blob in sorted(blobs, key=_key_of) if not store.put_new(key, blob)}
+            self._release(store, keys)
+            return late
+
         with self._lock, self._around(store, keys):
-            with store.batch():
-                late = [key for key, blob in blobs if not store.put_new(key, blob)]
-                self._release(store, keys)
+            late = store.backend.whole(put)
             self._forget(keys)
-        return late
+        return [key for key in keys if key in late]
 
     def release(self, keys: Sequence[str] | None = None) -> None:
         """Give claims back; all of them by default."""
         with self._lock:
             if self._held and (store := self._existing()) is not None:
-                with store.batch():
-                    if keys is None:
-                        store.backend.release_claims(self.owner)
-                    else:
-                        self._release(store, keys)
+                if keys is None:
+                    store.backend.release_claims(self.owner)
+                else:
+                    store.backend.whole(lambda: self._release(store, keys))
             self._forget(list(self._held) if keys is None else keys)
 
     def _release(self, store: "Store", keys: Sequence[str]) -> None:
-        for key in keys:
+        for key in sorted(keys):
             if key in self._held:
                 store.backend.release_claim(key, self.owner, self._held[key])
 
@@ -257,6 +257,10 @@ class Claims:
                     self.renew()
             except StoreError as err:  # the next round, or `holds`, tries again
                 log.warning("claims could not be renewed: %s", err)
+
+
+def _key_of(pair: tuple[str, Blob]) -> str:
+    return pair[0]
 
 
 # -- owners --------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
-from ampstore.backend import Recoded, SQLite, Trained
+from ampstore.backend import Backend, Recoded, Trained
 from ampstore.codec import Codec
 from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.naming import VECTORS
@@ -146,7 +146,7 @@ class _Family:
             self.sample[place] = row.id
 
 
-def compact(backend: SQLite, codec: Codec, level: int | None = None, progress: Progress | None = None) -> Compaction:
+def compact(backend: Backend, codec: Codec, level: int | None = None, progress: Progress | None = None) -> Compaction:
     """Store everything in less space, and give the free space back to the file system.
 
     Parameters
@@ -167,9 +167,9 @@ def compact(backend: SQLite, codec: Codec, level: int | None = None, progress: P
     if level is not None and level not in LEVELS:
         raise ValueError(f"zstd has the levels {LEVELS.start} to {LEVELS.stop - 1}, not {level!r}")
     if backend.readonly:
-        raise ReadOnlyError(str(backend.path))
+        raise ReadOnlyError(backend.location)
     if backend.in_transaction:
-        raise StoreError(str(backend.path), "compact runs for itself, not inside a batch; leave the batch first")
+        raise StoreError(backend.location, "compact runs for itself, not inside a batch; leave the batch first")
     began, clock = time.time(), time.perf_counter()
     report = Compaction(before=backend.stored_bytes())
     if backend.dictionaries():
@@ -182,12 +182,12 @@ def compact(backend: SQLite, codec: Codec, level: int | None = None, progress: P
     backend.compact()
     report.after = backend.stored_bytes()
     report.seconds = time.perf_counter() - clock
-    log.info("%s: compacted from %d to %d bytes", backend.path, report.before, report.after)
+    log.info("%s: compacted from %d to %d bytes", backend.location, report.before, report.after)
     return report
 
 
 class _Work:
-    def __init__(self, backend: SQLite, codec: Codec, report: Compaction) -> None:
+    def __init__(self, backend: Backend, codec: Codec, report: Compaction) -> None:
         self.backend, self.codec, self.report = backend, codec, report
         self.last = backend.last_id()
         self.families: dict[tuple[str, str], _Family] = {}
@@ -274,7 +274,7 @@ class _Work:
                     made = self.codec.recoded(key, codec, size, checksum, payload, family.recipe)
                 except CodecError as err:
                     self.report.damaged += 1
-                    log.warning("%s: %s", self.backend.path, err)
+                    log.warning("%s: %s", self.backend.location, err)
                     continue
                 if made[0] != codec or made[2] != payload:
                     saved = len(payload) - len(made[2])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ampstore.backend import SQLite
+from ampstore.backend import Backend, SQLite
 from ampstore.store.claims import has_ended
 
 _RANDOM = r"\.[0-9a-f]{8,16}\.new(-wal|-shm|-journal)?"
@@ -30,9 +30,9 @@ class LeftOver(NamedTuple):
     remedy: str
 
 
-def left_overs(backend: SQLite) -> Iterator[LeftOver]:
+def left_overs(backend: Backend) -> Iterator[LeftOver]:
     """Everything of that kind."""
-    for name in unfinished_files(backend.path):
+    for name in unfinished_files(backend.path) if isinstance(backend, SQLite) else ():
         yield LeftOver(f"{name}: an unfinished copy", "delete it once no ampstore runs here")
     for key, owner, left in backend.claims_left():
         if has_ended(owner) or left < 0:

@@ -14,7 +14,7 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Mu
 from pathlib import Path
 from typing import Self
 
-from ampstore.backend import Durability, Row, SQLite
+from ampstore.backend import Backend, Durability, Row, SQLite
 from ampstore.codec import Allowed, Blob, Codec
 from ampstore.errors import (
     EntryTooLargeError,
@@ -26,7 +26,7 @@ from ampstore.store import care
 from ampstore.store.care import Damage, Stats
 from ampstore.store.claims import LEASE, Claims
 from ampstore.store.compaction import Compaction, Progress, compact
-from ampstore.store.opening import Flag, open_backend
+from ampstore.store.opening import Flag, locate, open_backend
 from ampstore.store.orphans import LeftOver, left_overs
 from ampstore.store.streams import Streams
 
@@ -38,7 +38,7 @@ BATCH_BYTES = 32 << 20
 
 
 class Store(MutableMapping[str, object]):
-    """A mapping of text keys to Python values in one SQLite file.
+    """A mapping of text keys to Python values in one SQLite file, or on a PostgreSQL server.
 
     Every set is durable when it returns (see `durability`), every get makes fresh objects. Any
     number of threads and processes may use one store at once; a Store pickles as its location, and
@@ -47,7 +47,7 @@ class Store(MutableMapping[str, object]):
     Parameters
     ----------
     path : str or path-like
-        The file.
+        The file, or a URL: postgresql+psycopg://user@host/database?schema=name (see docs/postgresql.md).
     flag : {"c", "w", "r", "n"}
         As in shelve: create if missing, must exist, read-only, start empty.
     allow : iterable of str or "*"
@@ -68,7 +68,7 @@ class Store(MutableMapping[str, object]):
     Raises
     ------
     MissingStoreError, NotAStoreError, NewerStoreError, OutdatedStoreError, DamagedStoreError,
-    AccessError, BusyError
+    AccessError, BusyError, LocationError, ConnectionLostError, DriverMissingError
         Each is also the builtin that shelve raises for it (OSError, PermissionError, TimeoutError).
     """
 
@@ -88,13 +88,14 @@ class Store(MutableMapping[str, object]):
             raise ValueError(f"flag must be 'r', 'w', 'c' or 'n', not {flag!r}")
         if durability not in ("normal", "full"):
             raise ValueError(f"durability must be 'normal' or 'full', not {durability!r}")
-        self.path = Path(os.path.abspath(path))
+        place = locate(path)
+        self.location = str(place)
         self.flag: Flag = flag
         codec = Codec(allow, level, codecs)
         self._options = {
             "timeout": timeout, "durability": durability, "level": level, "cache": cache, "codecs": codec.codecs
         }  # fmt: skip
-        self._backend = open_backend(self.path, flag, timeout, durability)
+        self._backend = open_backend(place, flag, timeout, durability)
         self.codec = codec.reading_from(self._backend.dictionary)
         self._cache = Streams(cache)
         if flag == "n":
@@ -106,7 +107,12 @@ class Store(MutableMapping[str, object]):
         return cls(path, flag)
 
     @property
-    def backend(self) -> SQLite:
+    def path(self) -> Path | None:
+        """The file; None if the store is on a server."""
+        return self._backend.path if isinstance(self._backend, SQLite) else None
+
+    @property
+    def backend(self) -> Backend:
         """The rows of this store, for the other parts of ampstore.store."""
         return self._backend
 
@@ -126,11 +132,11 @@ class Store(MutableMapping[str, object]):
         return self._backend.closed
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}, {self.flag!r})"
+        return f"Store({self.location!r}, {self.flag!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         flag = "c" if self.flag == "n" else self.flag
-        return _reopen, (str(self.path), flag, self.codec.rule.allow, self._options)
+        return _reopen, (self.location, flag, self.codec.rule.allow, self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -205,8 +211,19 @@ class Store(MutableMapping[str, object]):
     def __len__(self) -> int:
         return self._backend.count()
 
+    def _check_key(self, key: str) -> None:
+        if not isinstance(key, str):
+            raise KeyTypeError(key)
+        if not key.isascii():
+            try:
+                key.encode()
+            except UnicodeEncodeError as err:
+                raise InvalidKeyError(key, "it has half of a surrogate pair, which no text file can hold") from err
+        if reason := self._backend.reason_against(key):
+            raise InvalidKeyError(key, reason)
+
     def _row(self, key: str, blob: Blob) -> Row:
-        _check_key(key)
+        self._check_key(key)
         codec, kind, size, checksum, payload = blob
         if len(payload) + len(key) > self._backend.largest:
             raise EntryTooLargeError(len(payload), self._backend.largest)
@@ -286,7 +303,7 @@ class Store(MutableMapping[str, object]):
 
     def rename(self, key: str, new: str) -> bool:
         """Give an entry another key, its value untouched; False if there is none, or one of the new key."""
-        _check_key(new)
+        self._check_key(new)
         return self._backend.rename(key, new)
 
     def claims(self, lease: float = LEASE) -> Claims:
@@ -490,15 +507,6 @@ class _Items(ItemsView[str, object]):
 
     def __iter__(self) -> Iterator[tuple[str, object]]:
         return self._mapping.pairs()
-
-
-def _check_key(key: str) -> None:
-    if not isinstance(key, str):
-        raise KeyTypeError(key)
-    try:
-        key.encode()
-    except UnicodeEncodeError as err:
-        raise InvalidKeyError(key, "it has half of a surrogate pair, which no text file can hold") from err
 
 
 def _reopen(path: str, flag: Flag, allow: Allowed, options: dict[str, object]) -> Store:

@@ -69,7 +69,7 @@ class _Fold:
     def __init__(self, container: Container, store: Store | None, report: Report, codec: Codec, loose: bool) -> None:
         self.container, self.store, self.report, self.codec, self.loose = container, store, report, codec, loose
         self.signature = container.archive.signature()
-        self.own = store is not None and store.path.parent == container.directory
+        self.own = store is not None and store.path is not None and store.path.parent == container.directory
         members = container.archive.members().keys()
         self.shadowed = {name for name in members if container.loose.stamp(name)}
         self.settled = set[str]()

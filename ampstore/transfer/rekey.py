@@ -107,7 +107,7 @@ def rekey(
         (a ValueError) if the store notes that its keys are of a third scheme.
     """
     changes = key_changes(read_images(images), old, new)
-    return change_keys(store, changes, Rekeyed(str(store.path), old, new, dry_run=dry_run), progress)
+    return change_keys(store, changes, Rekeyed(store.location, old, new, dry_run=dry_run), progress)
 
 
 def change_keys(

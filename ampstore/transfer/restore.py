@@ -17,6 +17,9 @@ from typing import NamedTuple
 from ampstore.durable import sync
 from ampstore.errors import DamagedStoreError, NotAStoreError, StoreError
 from ampstore.store import Store
+from ampstore.store.opening import open_file
+
+TIMEOUT = 30.0  # seconds for other writers
 
 
 class Restored(NamedTuple):
@@ -75,9 +78,9 @@ def _forget_commits(target: Path) -> None:
 
 def _replace(target: Path, copy: Path, kept: Path) -> None:
     try:
-        with Store(target, "w") as store:
-            store.backend.copy_to(kept)
-            store.backend.replace_by(copy)
+        with contextlib.closing(open_file(target, "w", TIMEOUT, "normal")) as store:
+            store.copy_to(kept)
+            store.replace_by(copy)
     except (DamagedStoreError, NotAStoreError):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(kept)

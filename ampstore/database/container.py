@@ -21,11 +21,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Self
 
-from ampstore.backend import Durability
+from ampstore.backend import Durability, is_url, parse
 from ampstore.codec import Allowed, Codec
 from ampstore.codec.globals import globals_of
 from ampstore.durable import make_directory
-from ampstore.errors import CodecError, LegacyPickleError, MissingStoreError, ReadOnlyError
+from ampstore.errors import CodecError, LegacyPickleError, LocationError, MissingStoreError, ReadOnlyError
 from ampstore.images import read_images
 from ampstore.images.reading import Images
 from ampstore.images.schemes import key_changes
@@ -52,7 +52,8 @@ class FileDatabase(MutableMapping[str, object]):
     Parameters
     ----------
     filename : str or path-like
-        With or without ".ampdb". The parent directory must exist when something is written.
+        With or without ".ampdb". The parent directory must exist when something is written. A URL
+        (postgresql+psycopg://user@host/database) makes a database on a server, without tiers.
     flag : {None, "c", "w", "r", "n"}
         Only "r" makes a difference: nothing is written, created or locked. Amp ignores the flag.
     allow, timeout, durability
@@ -67,6 +68,16 @@ class FileDatabase(MutableMapping[str, object]):
     `keys` and `values` are lists, as in Amp; `in` costs the same however many entries there are.
     """
 
+    def __new__(cls, filename: str | os.PathLike[str] = "", *_: object, **__: object) -> Self:
+        """A container, or a database on a server for a URL."""
+        if is_url(filename):
+            from ampstore.database.server import ServerDatabase
+
+            if not issubclass(ServerDatabase, cls) and cls is not ServerDatabase:
+                raise LocationError(parse(os.fspath(filename)).location, f"{cls.__name__} is a container on a disk")
+            return super().__new__(ServerDatabase)  # type: ignore[return-value]
+        return super().__new__(cls)
+
     def __init__(
         self,
         filename: str | os.PathLike[str],
@@ -79,6 +90,7 @@ class FileDatabase(MutableMapping[str, object]):
         codecs: Iterable[str] = (),
     ) -> None:
         self.path = container_path(filename)
+        self.location = str(self.path)
         self.readonly = flag == "r"
         self._allow = allow if isinstance(allow, str) else tuple(allow)
         self._codec = Codec(self._allow, codecs=codecs)
@@ -408,7 +420,7 @@ class FileDatabase(MutableMapping[str, object]):
         if not dry_run and self.unfolded():
             self.archive()
         store = self._existing() if dry_run else self._writable()
-        report = Rekeyed(str(self.path), old, new, dry_run=dry_run)
+        report = Rekeyed(self.location, old, new, dry_run=dry_run)
         known = store if store is not None else ()
         return change_keys(store, changes, report, progress, [key for key in self.unfolded() if key not in known])
 

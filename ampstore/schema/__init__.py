@@ -6,6 +6,8 @@ at HEAD         one SELECT by the caller; alembic is not even imported
 older           online backup, then every revision in one BEGIN IMMEDIATE, in which the version
                 is looked at again: of many processes one upgrades, a failure changes nothing
 newer           refused, naming the ampstore that it needs
+
+This is for SQLite files; `postgresql` does the same on a server, with the same revisions.
 """
 
 import contextlib
@@ -51,7 +53,7 @@ _REVISION = "SELECT version_num FROM ampstore_version"
 _SET_REVISION = "INSERT INTO ampstore_version (version_num) VALUES (?)"
 
 # Alembic's `op` and `context` are globals of their modules: one migration at a time in a process.
-_alembic_lock = threading.Lock()
+alembic_lock = threading.Lock()
 
 
 def version() -> str:
@@ -67,7 +69,7 @@ def version() -> str:
 
 def migrations() -> Path:
     """Directory of the Alembic environment: in the wheel inside the package, in a checkout beside it."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for directory in (package / "migrations", package.parent / "migrations"):
         if (directory / "env.py").is_file():
             return directory
@@ -139,10 +141,7 @@ def _fill(made: Path) -> None:
         # busy_timeout, and 56 of 9624 simultaneous opens failed.
         connection.execute("PRAGMA journal_mode=WAL")
         _make_tables(connection)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        facts = {"store": uuid.uuid4().hex, "created_by": f"ampstore {version()}", "created_at": now}
-        facts |= {"needs": version()}
-        connection.executemany("INSERT INTO info (name, value) VALUES (?, ?)", facts.items())
+        connection.executemany("INSERT INTO info (name, value) VALUES (?, ?)", new_facts().items())
         # Not left to close(): a checkpoint that fails there (full disk) is not told, and half of one got published.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sync(made)
@@ -175,6 +174,13 @@ def source_of_ddl() -> str:
         ")",
     ]
     return "\n".join(lines).replace(", \n", ",\n") + "\n"
+
+
+def new_facts() -> dict[str, str]:
+    """What a new store notes about itself."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    made = {"store": uuid.uuid4().hex, "created_by": f"ampstore {version()}", "created_at": now}
+    return made | {"needs": version()}
 
 
 def _publish(made: Path, path: Path) -> None:
@@ -336,23 +342,20 @@ def _run_revisions(connection: sqlite3.Connection, target: str) -> None:
         engine.dialect.do_commit = lambda _: None  # type: ignore[assignment, method-assign]
         engine.dialect.do_rollback = lambda _: None  # type: ignore[assignment, method-assign]
     try:
-        with _alembic_lock, engine.connect() as alembic_connection:
-            config = _config()
-            config.attributes["connection"] = alembic_connection
-            command.upgrade(config, target)
+        with alembic_lock, engine.connect() as alembic_connection:
+            settings = config()
+            settings.attributes["connection"] = alembic_connection
+            command.upgrade(settings, target)
             if ours:
                 alembic_connection.commit()
     except DBAPIError as err:
         raise (err.orig or err) from err
 
 
-def _config() -> "Config":
+def config() -> "Config":
+    """Alembic's settings: where the revisions are."""
     from alembic.config import Config
 
-    config = Config()
-    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
-    return config
-
-
-if __name__ == "__main__":
-    Path(ddl.__file__).write_text(source_of_ddl())
+    settings = Config()
+    settings.set_main_option("script_location", str(migrations()).replace("%", "%%"))
+    return settings
