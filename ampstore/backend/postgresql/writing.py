@@ -4,8 +4,8 @@ A transaction of the program (`transaction`) has the store for itself, as on SQL
 advisory lock, which every other statement that writes an entry shares. Sharing it costs nothing that
 could be measured; locking the table instead would stop the server's vacuum time and again.
 
-Many rows are copied into a temporary table and go from there into `entry` in one statement: that takes
-a third to two thirds of the time of one pipelined INSERT for each, and arrays as parameters the double.
+Many rows are copied into a temporary table and go from there into `entry` in one statement. For 100 B and
+1 kB that takes 0.3 and 0.7 of the time of a pipelined INSERT for each; arrays as parameters 0.8 and 2.4.
 """
 
 import contextlib
