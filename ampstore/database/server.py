@@ -9,11 +9,11 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Self
+from typing import Any, Self
 
-from ampstore.backend import Durability, parse
+from ampstore.backend import parse
 from ampstore.codec import Allowed
-from ampstore.database.container import CACHE, FileDatabase
+from ampstore.database.container import FileDatabase
 from ampstore.errors import MissingStoreError, ReadOnlyError
 from ampstore.store import Damage, Store
 from ampstore.store.claims import LEASE, Claims
@@ -29,19 +29,9 @@ class ServerDatabase(FileDatabase):
     `keys` and `values` are lists, as in Amp.
     """
 
-    def __init__(
-        self,
-        filename: str | os.PathLike[str],
-        flag: str | None = None,
-        *,
-        allow: Allowed = (),
-        timeout: float = 30.0,
-        durability: Durability = "normal",
-        cache: int = CACHE,
-    ) -> None:
-        url = os.fspath(filename)
-        super().__init__(".", flag, allow=allow, timeout=timeout, durability=durability, cache=cache)
-        self._file = self.location = parse(url).location
+    def __init__(self, filename: str | os.PathLike[str], flag: str | None = None, **options: Any) -> None:
+        super().__init__(".", flag, **options)  # a path that nothing is asked of
+        self._file = self.location = parse(os.fspath(filename)).location
 
     def __repr__(self) -> str:
         return f"FileDatabase({self.location!r})"
@@ -160,4 +150,4 @@ class ServerDatabase(FileDatabase):
 
 
 def _reopen(url: str, flag: str | None, allow: Allowed, options: Mapping[str, object]) -> ServerDatabase:
-    return ServerDatabase(url, flag, allow=allow, **options)  # type: ignore[arg-type]
+    return ServerDatabase(url, flag, allow=allow, **options)
