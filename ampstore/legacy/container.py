@@ -78,7 +78,9 @@ def check_own(path: Path) -> None:
     ------
     AccessError
     """
-    if path.is_symlink():
+    with file_errors(path, "read"):
+        linked = path.is_symlink()
+    if linked:
         raise AccessError(
             str(path),
             "this is a symbolic link, and links inside a container are not followed; put the real file or directory in "
