@@ -56,6 +56,15 @@ def test_examples_of_a_page_run_one_after_the_other(page, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_command_has_an_example_that_runs():
+    """None is left out of the page of examples."""
+    from ampstore.cli import COMMANDS
+
+    consoles = "\n".join(text for language, text in blocks(DOCS / "reference" / "commands.md") if language == "console")
+    shown = set(re.findall(r"\bampstore ([a-z][a-z-]*)", consoles))
+    assert sorted(set(COMMANDS) - shown) == []
+
+
 def test_shell_scripts_are_well_formed():
     """What cannot be run here, job scripts for instance, is at least read by the shell."""
     for page in PAGES:
