@@ -2,11 +2,15 @@
 
 import os
 import pickle
+import re
 import stat
+import subprocess
+import sys
 import traceback
 
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 
 import ampstore
 from ampstore.cli import main
@@ -184,6 +188,30 @@ def test_a_private_store_stays_private(shared):
 
     as_user(ALICE, GROUP, 0o077, alice)
     as_user(BOB, BOB, 0o022, bob)
+
+
+def test_no_variable_of_ours_runs_code_when_a_store_is_used(tmp_path):
+    """Every AMPSTORE_ variable that the code names is set to a program: opening, reading, verifying start none."""
+    names = {
+        name for path in (ROOT / "ampstore").rglob("*.py") for name in re.findall(r"AMPSTORE_[A-Z_]+", path.read_text())
+    }
+    assert "AMPSTORE_PYTHON" in names
+    program = tmp_path / "evil"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    with ampstore.FileDatabase(tmp_path / "c") as database:
+        database["a"] = 1
+    code = "import sys, ampstore\nwith ampstore.FileDatabase(sys.argv[1]) as d: d['b'] = 2; print(d['a'])"
+    given = {name: str(program) for name in names - {"AMPSTORE_COMPLETE"}}
+    for command in (["-c", code], ["-m", "ampstore", "verify"]):
+        done = subprocess.run(
+            [sys.executable, *command, str(tmp_path / "c")],
+            env={**os.environ, **given},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 # -- symbolic links --------------------------------------------------------------------------------
