@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import random
 import resource
 import signal
 import sqlite3
@@ -1078,3 +1079,28 @@ def test_too_many_open_files_is_a_named_error(path):
 def test_access_error_is_exported():
     """The names that users catch are at the top."""
     assert ampstore.AccessError is AccessError
+
+
+def test_a_damaged_index_never_gives_the_value_of_another_key(tmp_path):
+    """Every byte of the page that leads from keys to rows, changed: the value, nothing, or an error that says so."""
+    path = tmp_path / "a.db"
+    values = {f"k{n:02}": [n] for n in range(30)}
+    with Store(path) as store:
+        store.update(values)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'entry' AND sql IS NULL"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    whole, told = path.read_bytes(), 0
+    page = range((root - 1) * size, root * size)
+    for place in random.Random(5).sample([place for place in page if whole[place]], 150):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with contextlib.suppress(DamagedStoreError), Store(path, "r") as store:
+            for key, value in values.items():
+                try:
+                    assert store.get(key, value) == value
+                    assert store.get_many([key]).get(key, value) == value
+                except DamagedStoreError:
+                    told += 1
+    assert told

@@ -3,7 +3,7 @@
 from typing import Any
 
 SQLITE: dict[str, Any] = {
-    "fetch": 'SELECT entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry."key" = ?',
+    "fetch": 'SELECT found.codec, found.size, found.checksum, found.payload, found."key" FROM entry JOIN entry AS found ON found.id = entry.id WHERE entry."key" = ?',
     "head": 'SELECT entry.checksum, entry.written_at FROM entry WHERE entry."key" = ?',
     "contains": 'SELECT 1 FROM entry WHERE entry."key" = ?',
     "number": 'SELECT count(*) AS count_1 FROM entry',
@@ -22,7 +22,7 @@ SQLITE: dict[str, Any] = {
     "info_put": 'INSERT INTO info (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
     "info_all": 'SELECT info.name, info.value FROM info ORDER BY info.name',
     "info_delete": 'DELETE FROM info WHERE info.name = ?',
-    "fetch_groups": {16: 'SELECT entry."key", entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT entry."key", entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry."key" IN (?' + 255 * ", ?" + ')'},
+    "fetch_groups": {16: 'SELECT found."key", found.codec, found.size, found.checksum, found.payload FROM entry JOIN entry AS found ON found.id = entry.id WHERE entry."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT found."key", found.codec, found.size, found.checksum, found.payload FROM entry JOIN entry AS found ON found.id = entry.id WHERE entry."key" IN (?' + 255 * ", ?" + ')'},
     "known_groups": {16: 'SELECT entry."key" FROM entry WHERE entry."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT entry."key" FROM entry WHERE entry."key" IN (?' + 255 * ", ?" + ')'},
     "put_new": 'INSERT INTO entry ("key", codec, kind, size, checksum, written_at, payload) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     "claims_groups": {16: 'SELECT claim."key", claim.owner, claim.token, claim.expires_at, claim.expires_at - ((julianday(\'now\') - 2440587.5) * 86400.0) AS anon_1 FROM claim WHERE claim."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT claim."key", claim.owner, claim.token, claim.expires_at, claim.expires_at - ((julianday(\'now\') - 2440587.5) * 86400.0) AS anon_1 FROM claim WHERE claim."key" IN (?' + 255 * ", ?" + ')'},
@@ -46,7 +46,7 @@ SQLITE: dict[str, Any] = {
 }
 
 POSTGRESQL: dict[str, Any] = {
-    "fetch": 'SELECT entry.codec, entry.size, entry.checksum, entry.payload FROM entry WHERE entry.key = %s::VARCHAR COLLATE "C"',
+    "fetch": 'SELECT entry.codec, entry.size, entry.checksum, entry.payload, entry.key FROM entry WHERE entry.key = %s::VARCHAR COLLATE "C"',
     "head": 'SELECT entry.checksum, entry.written_at FROM entry WHERE entry.key = %s::VARCHAR COLLATE "C"',
     "contains": 'SELECT 1 FROM entry WHERE entry.key = %s::VARCHAR COLLATE "C"',
     "number": 'SELECT count(*) AS count_1 FROM entry',

@@ -14,6 +14,7 @@ from ampstore.backend.connections import Connections, Durability
 from ampstore.backend.failures import LARGEST, is_bad_text
 from ampstore.backend.objects import SchemaObject
 from ampstore.backend.statements import CHUNK_BYTES, CHUNK_ROWS, GROUP_SIZES, Statements
+from ampstore.errors import DamagedStoreError
 
 
 class Reader:
@@ -96,11 +97,22 @@ class Reader:
         connection = self._connections.local.connection
         if connection is not None and not self.readonly:  # the hot path; whatever goes wrong is named below
             try:
-                return connection.execute(self.sql.fetch, (key,)).fetchone()  # type: ignore[no-any-return]
+                row = connection.execute(self.sql.fetch, (key,)).fetchone()
+                if row is None or row[4] == key:
+                    return row[:4] if row else None
             except sqlite3.Error:
                 pass
         rows = self._read(self.sql.fetch, (key,))
-        return rows[0] if rows else None  # type: ignore[return-value]
+        if rows and rows[0][4] != key:
+            raise self._misled()
+        return rows[0][:4] if rows else None  # type: ignore[return-value]
+
+    def _misled(self) -> DamagedStoreError:
+        return DamagedStoreError(
+            self.location,
+            "the index of keys leads to the entry of another key; `ampstore verify` lists all, `ampstore salvage` gets "
+            "every entry out",
+        )
 
     def head(self, key: str) -> tuple[bytes, float] | None:
         """Checksum and time of writing of an entry, without its payload."""
@@ -149,7 +161,11 @@ class Reader:
 
     def fetch_many(self, keys: Sequence[str]) -> Iterator[tuple[str, str, int, bytes, bytes]]:
         """key, codec, size, checksum and payload of those keys that are there, in any order."""
-        return self._by_group(self.sql.fetch_groups, keys)  # type: ignore[return-value]
+        wanted = set(keys)
+        for row in self._by_group(self.sql.fetch_groups, keys):
+            if row[0] not in wanted:
+                raise self._misled()
+            yield row  # type: ignore[misc]
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Those of the keys that are there."""

@@ -50,7 +50,7 @@ class Recoded(NamedTuple):
 class Statements(NamedTuple):
     """SQL text of one dialect. Parameters are positional, in the order that each comment gives."""
 
-    fetch: str  # key -> codec, size, checksum, payload
+    fetch: str  # key -> codec, size, checksum, payload, key as it stands in the row
     head: str  # key -> checksum, written_at
     contains: str  # key -> 1
     number: str  # -> number of entries

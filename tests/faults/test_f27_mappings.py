@@ -128,10 +128,8 @@ def test_mutated_streams_crash_nothing_and_give_no_wrong_value(fault):
 def test_a_mutated_file_gives_right_values_or_named_errors(fault, tmp_path):
     """Opening, reading, verifying and closing end with values that were written or errors of ours.
 
-    Known: the checksum does not cover the key. A damaged index may name the row of another key, whose whole value is
-    given then; these are counted apart.
+    A damaged index that names the row of another key is noticed by the key that stands in the row.
     """
-    others = 0
     path, values = tmp_path / "a.db", {f"k{n}": [n, [n / 3] * 40, "x" * n] for n in range(60)}
     with ampstore.Store(path) as store:
         store.update(values)
@@ -148,9 +146,7 @@ def test_a_mutated_file_gives_right_values_or_named_errors(fault, tmp_path):
                 for key, value in values.items():
                     try:
                         found = store[key]
-                        if found != value and found in values.values():
-                            others += 1
-                        elif found != value:
+                        if found != value:
                             fault.wrong(f"{key} is {found!r}")
                     except (KeyError, AmpstoreError):
                         pass
@@ -161,7 +157,6 @@ def test_a_mutated_file_gives_right_values_or_named_errors(fault, tmp_path):
             fault.wrong(f"foreign error {err!r}")
         for left in tmp_path.glob("b.db*"):
             left.unlink()
-    fault.fact(rows_of_another_key=others)
 
 
 @pytest.mark.fault("F30", "32 threads on one Store: set, get, delete, batch, iterate")

@@ -71,7 +71,8 @@ class Reader:
 
     def fetch(self, key: str) -> tuple[str, int, bytes, bytes] | None:
         """codec, size, checksum and payload of an entry."""
-        return self._read_key(self.sql.fetch, key)
+        row = self._read_key(self.sql.fetch, key)
+        return row[:4] if row else None
 
     def head(self, key: str) -> tuple[bytes, float] | None:
         """Checksum and time of writing of an entry, without its payload."""
