@@ -196,18 +196,11 @@ def test_an_older_format_is_upgraded_once_by_all(store, url, plain):
     store["a"] = 1
     plain.execute("DROP TABLE trace")
     plain.execute("UPDATE ampstore_version SET version_num = '0001'")
-    for table in _newer_than_the_first(plain):
-        plain.execute(table)
     with Store(url, "r") as reader:
         assert reader["a"] == 1
     run_in_processes(_open_and_set, [(url, f"p{n}") for n in range(3)])
     assert plain.execute("SELECT count(*) FROM trace").fetchone() == (0,)
     assert store["a"] == 1
-
-
-def _newer_than_the_first(plain):
-    """Statements that undo what revisions after 0002 made."""
-    return []
 
 
 def test_people_see_entries_in_the_view(store, plain):
