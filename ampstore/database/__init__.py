@@ -4,8 +4,8 @@ container    one `.ampdb` directory and its tiers
 server       the same interface on a database server, where there are no tiers
 """
 
-from ampstore.database.container import FileDatabase
+from ampstore.database.container import CACHE, FileDatabase
 
-__all__ = ["FileDatabase"]
+__all__ = ["CACHE", "FileDatabase"]
 
 FileDatabase.__module__ = __name__  # its name for people and for programs
