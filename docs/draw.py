@@ -2,6 +2,7 @@
 
 house.svg   the floors, as tests/test_layers.py holds them
 flow.svg    what happens to a value on its way into a store and back
+users.svg   who uses a store, and by what
 """
 
 import ast
@@ -25,10 +26,12 @@ STYLE = """\
 text { font: 15px system-ui, sans-serif; fill: #1b2a38 }
 .small { font-size: 12px; fill: #5b6b7a }
 .floor { fill: #f3f6f9 } .room { fill: #fff; stroke: #8aa1b5 } .step { fill: #e8f1ea; stroke: #6f9a7d }
-.disk { fill: #f7eedd; stroke: #b79a5b } .line { stroke: #5b6b7a; stroke-width: 1.5; fill: none }
+.disk { fill: #f7eedd; stroke: #b79a5b } .line { stroke: #5b6b7a; stroke-width: 1.5; fill: none } .paper { fill: #fff }
 </style>
 <marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">
 <path d="M0 0 10 5 0 10z" fill="#5b6b7a"/></marker>
+<marker id="tail" viewBox="0 0 10 10" refX="1" refY="5" markerWidth="7" markerHeight="7" orient="auto">
+<path d="M10 0 0 5 10 10z" fill="#5b6b7a"/></marker>
 """
 
 
@@ -70,6 +73,37 @@ def flow():
     return "\n".join([*drawn, "</svg>", ""])
 
 
+def users():
+    """A picture of those who meet at one store: programs, people and old files."""
+    comers = [
+        ("programs with shelve", 'ampstore.open("results.db")'),
+        ("programs of Amp", 'FileDatabase("label-fingerprints"), Data'),
+        ("directories of old pickles", "ampstore migrate DIRECTORY"),
+        ("many jobs at once", "claims: nobody computes what another does"),
+        ("people", "ampstore ls, top, report; sqlite3 -readonly"),
+    ]
+    drawn = [_svg(780, 300), '<rect class="disk" x="500" y="20" width="262" height="260" rx="10"/>']
+    for number, (who, how) in enumerate(comers):
+        top = 14 + 55 * number
+        drawn.append(f'<rect class="room" x="14" y="{top}" width="400" height="46" rx="5"/>')
+        drawn.append(f'<text x="28" y="{top + 20}">{who}</text>')
+        drawn.append(f'<text class="small" x="28" y="{top + 38}">{how}</text>')
+        drawn.append(
+            f'<path class="line" d="M416 {top + 23} 496 {top + 23}" marker-start="url(#tail)" marker-end="url(#tip)"/>'
+        )
+    drawn.append('<text x="520" y="52">one SQLite file</text>')
+    says = (
+        "typed columns and zstd",
+        "a checksum for every entry",
+        "commits that survive kill -9",
+        "reading runs no code",
+        "writers in a fair queue",
+        "rows that people can read",
+    )
+    drawn += [f'<text class="small" x="520" y="{88 + 30 * number}">{line}</text>' for number, line in enumerate(says)]
+    return "\n".join([*drawn, "</svg>", ""])
+
+
 def _row(steps, top, name, *, forward):
     yield f'<text class="small" x="8" y="{top - 8}">{name}</text>'
     width = (860 - 12 * len(steps)) / len(steps)
@@ -85,10 +119,12 @@ def _row(steps, top, name, *, forward):
 
 
 def _svg(width, height):
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">\n{STYLE}'
+    # On a sheet of its own, so that it can be read on a dark page as well.
+    sheet = f'<rect class="paper" width="{width}" height="{height}" rx="8"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">\n{STYLE}{sheet}'
 
 
-PICTURES = {"house.svg": house, "flow.svg": flow}
+PICTURES = {"house.svg": house, "flow.svg": flow, "users.svg": users}
 
 if __name__ == "__main__":
     for name, draw in PICTURES.items():

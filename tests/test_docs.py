@@ -96,7 +96,7 @@ def test_the_man_pages_are_those_of_the_commands(tmp_path):
     assert "ampstore-migrate.1" in made
 
 
-@pytest.mark.parametrize("name", ["house.svg", "flow.svg"])
+@pytest.mark.parametrize("name", ["house.svg", "flow.svg", "users.svg"])
 def test_the_pictures_are_those_of_the_code(name):
     """`python docs/draw.py` was run after the last change of the floors."""
     sys.path.insert(0, str(DOCS))
