@@ -54,8 +54,11 @@ if TYPE_CHECKING:
     from ampstore.store import Stats as Stats
     from ampstore.store import Store as Store
     from ampstore.transfer import Report as Report
+    from ampstore.transfer import copy as copy
+    from ampstore.transfer import diff as diff
     from ampstore.transfer import export_legacy as export_legacy
     from ampstore.transfer import import_legacy as import_legacy
+    from ampstore.transfer import merge as merge
 
 _HOMES = {
     "Annealer": "anneal",
@@ -77,7 +80,9 @@ _HOMES = {
     "TrainingConvergenceError": "amp",
     "assign_cores": "cores",
     "check_scheme": "images",
+    "copy": "transfer",
     "detect": "cores",
+    "diff": "transfer",
     "estimate_schedule": "anneal",
     "export_legacy": "transfer",
     "get_hash": "images",
@@ -87,6 +92,7 @@ _HOMES = {
     "independent_restarts": "anneal",
     "make_filename": "images",
     "make_sublists": "parallel",
+    "merge": "transfer",
     "new_keys": "images",
     "now": "log",
     "open": "shelf",

@@ -24,6 +24,6 @@ from ampstore.backend.connections import Durability
 from ampstore.backend.protocol import Backend, Served
 from ampstore.backend.server import Server, is_url, parse
 from ampstore.backend.sqlite import SQLite
-from ampstore.backend.statements import Recoded, Row, Trained
+from ampstore.backend.statements import Head, Recoded, Row, Trained
 
-__all__ = ["Backend", "Durability", "Recoded", "Row", "SQLite", "Served", "Server", "Trained", "is_url", "parse"]
+__all__ = ["Backend", "Durability", "Head", "Recoded", "Row", "SQLite", "Served", "Server", "Trained", "is_url", "parse"]

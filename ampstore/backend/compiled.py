@@ -43,6 +43,9 @@ SQLITE: dict[str, Any] = {
     "dictionary_all": 'SELECT dictionary.id, dictionary.kind, dictionary.trained_at, length(dictionary.data) AS length_1 FROM dictionary ORDER BY dictionary.trained_at, dictionary.id',
     "dictionary_put": 'INSERT INTO dictionary (id, kind, trained_at, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
     "dictionary_drop": "DELETE FROM dictionary WHERE NOT (EXISTS (SELECT 1 FROM entry WHERE entry.codec LIKE ('%:' || CAST(dictionary.id AS TEXT))))",
+    "heads": 'SELECT entry.id, entry."key", entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.checksum, entry.written_at FROM entry WHERE entry.id > ? AND entry.id <= ? ORDER BY entry.id',
+    "heads_from": 'SELECT entry."key", entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.checksum, entry.written_at FROM entry WHERE entry."key" >= ? ORDER BY entry."key"',
+    "heads_groups": {16: 'SELECT entry."key", entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.checksum, entry.written_at FROM entry WHERE entry."key" IN (?' + 15 * ", ?" + ')', 256: 'SELECT entry."key", entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.checksum, entry.written_at FROM entry WHERE entry."key" IN (?' + 255 * ", ?" + ')'},
 }
 
 POSTGRESQL: dict[str, Any] = {
@@ -86,6 +89,9 @@ POSTGRESQL: dict[str, Any] = {
     "dictionary_all": 'SELECT dictionary.id, dictionary.kind, dictionary.trained_at, length(dictionary.data) AS length_1 FROM dictionary ORDER BY dictionary.trained_at, dictionary.id',
     "dictionary_put": 'INSERT INTO dictionary (id, kind, trained_at, data) VALUES (%s::BIGINT, %s::VARCHAR, %s, %s) ON CONFLICT DO NOTHING',
     "dictionary_drop": "DELETE FROM dictionary WHERE NOT (EXISTS (SELECT 1 FROM entry WHERE entry.codec LIKE ('%%:' || CAST(dictionary.id AS TEXT))))",
+    "heads": 'SELECT entry.id, entry.key, entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.checksum, entry.written_at FROM entry WHERE entry.id > %s::BIGINT AND entry.id <= %s::BIGINT ORDER BY entry.id LIMIT 1000',
+    "heads_from": 'SELECT entry.key, entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.checksum, entry.written_at FROM entry WHERE entry.key >= %s::VARCHAR COLLATE "C" ORDER BY entry.key LIMIT 1000',
+    "heads_groups": {256: 'SELECT entry.key, entry.codec, entry.kind, entry.size, length(entry.payload) AS length_1, entry.checksum, entry.written_at FROM entry WHERE entry.key = ANY (%s::TEXT[])'},
 }
 
 SERVER: dict[str, Any] = {

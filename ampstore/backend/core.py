@@ -127,6 +127,7 @@ def statements_of(dialect: Dialect) -> Statements:
     row = (entry.c.key, entry.c.codec, entry.c.size, entry.c.checksum, entry.c.payload)
     groups = dialect.groups.items()
     span = span_of_ids()
+    head = (*(entry.c[name] for name in ENTRY[:4]), stored, *(entry.c[name] for name in ENTRY[4:6]))
     return Statements(
         fetch=text(dialect.rows_of(*row[1:], row[0]).where(key), "key"),
         head=text(select(entry.c.checksum, entry.c.written_at).where(key), "key"),
@@ -211,6 +212,9 @@ def statements_of(dialect: Dialect) -> Statements:
         ),
         dictionary_put=text(_insert_dictionary(dialect), *dictionary.c.keys()),
         dictionary_drop=text(_drop_dictionaries()),
+        heads=text(chunk(select(entry.c.id, *head).where(span).order_by(entry.c.id)), "after", "last"),
+        heads_from=text(chunk(select(*head).where(entry.c.key >= bindparam("from")).order_by(entry.c.key)), "from"),
+        heads_groups={n: text(select(*head).where(among(entry.c.key)), *names) for n, (among, names) in groups},
     )
 
 

@@ -13,7 +13,7 @@ from ampstore.backend.compiled import SQLITE
 from ampstore.backend.connections import Connections, Durability
 from ampstore.backend.failures import LARGEST, is_bad_text
 from ampstore.backend.objects import SchemaObject
-from ampstore.backend.statements import CHUNK_BYTES, CHUNK_ROWS, GROUP_SIZES, Statements
+from ampstore.backend.statements import CHUNK_BYTES, CHUNK_ROWS, GROUP_SIZES, Head, Statements
 from ampstore.errors import DamagedStoreError
 
 
@@ -186,6 +186,25 @@ class Reader:
             if len(rows) < CHUNK_ROWS:
                 return
             start, skip = rows[-1][0], True  # type: ignore[assignment]
+
+    def heads(self, after: int, last: int) -> list[tuple[int, Head]]:
+        """Some of the ids and heads with after < id <= last, in order of insertion; [] at the end. Reads no payload."""
+        rows = self._read_some(self.sql.heads, (after, last), CHUNK_ROWS, None)
+        return [(row[0], Head(*row[1:])) for row in rows]  # type: ignore[arg-type, misc]
+
+    def heads_from(self, first: str) -> Iterator[Head]:
+        """Heads by key, from a key on, a chunk at a time. Reads no payload."""
+        start, skip = first, False
+        while rows := self._read_some(self.sql.heads_from, (start,), CHUNK_ROWS, None):
+            for row in rows[1:] if skip and rows[0][0] == start else rows:
+                yield Head(*row)  # type: ignore[arg-type]
+            if len(rows) < CHUNK_ROWS:
+                return
+            start, skip = rows[-1][0], True  # type: ignore[assignment]
+
+    def heads_of(self, keys: Sequence[str]) -> dict[str, Head]:
+        """Heads of those of the keys that are there. Reads no payload."""
+        return {row[0]: Head(*row) for row in self._by_group(self.sql.heads_groups, keys)}  # type: ignore[arg-type, misc]
 
     def kinds(self) -> list[tuple[str, int, int, int]]:
         """codec, entries, bytes of streams and bytes stored, for every codec in use."""

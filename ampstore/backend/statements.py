@@ -27,6 +27,28 @@ class Row(NamedTuple):
     payload: bytes
 
 
+class Head(NamedTuple):
+    """All of one row but its payload.
+
+    Attributes
+    ----------
+    key, codec, kind : str
+    size, stored : int
+        Bytes of the stream and of the payload.
+    checksum : bytes
+    written_at : float
+        Seconds since 1970.
+    """
+
+    key: str
+    codec: str
+    kind: str
+    size: int
+    stored: int
+    checksum: bytes
+    written_at: float
+
+
 class Trained(NamedTuple):
     """One dictionary to write, in the order of the `dictionary_put` statement."""
 
@@ -90,6 +112,9 @@ class Statements(NamedTuple):
     dictionary_all: str  # -> id, kind, trained_at, bytes
     dictionary_put: str  # id, kind, trained_at, data; changes nothing where it is there
     dictionary_drop: str  # those that no row refers to
+    heads: str  # after id, up to id -> id and the columns of a Head
+    heads_from: str  # first key -> the columns of a Head, by key
+    heads_groups: dict[int, str]  # n keys -> the columns of a Head
 
 
 class ServerStatements(NamedTuple):

@@ -2,6 +2,7 @@
 
     output      tables, sizes, progress, JSON
     target      what a PATH on the command line is: a store's file, a container, a URL
+    copying     copy, merge, diff
     moving      migrate, export, archive, backup, restore, upgrade, salvage
     compacting  compact
     looking     info, ls, get, verify, sql
@@ -40,12 +41,15 @@ COMMANDS = {
     "backup": "moving",
     "compact": "compacting",
     "completion": "shell",
+    "copy": "copying",
     "cores": "machine",
+    "diff": "copying",
     "doctor": "machine",
     "export": "moving",
     "get": "looking",
     "info": "looking",
     "ls": "looking",
+    "merge": "copying",
     "migrate": "moving",
     "put": "changing",
     "rekey": "changing",

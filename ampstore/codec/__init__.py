@@ -51,6 +51,7 @@ __all__ = [
     "Rule",
     "dump_legacy",
     "ends_whole",
+    "intact",
     "load_legacy",
     "same",
     "summarise",
@@ -335,6 +336,11 @@ class Codec:
                 return self.rule.loads(key, payload)
             return self.value(key, codec, payload)
         return self.value(key, codec, self.unpack(key, codec, size, checksum, payload))
+
+
+def intact(checksum: bytes, payload: bytes) -> bool:
+    """Whether a payload has the bytes that were written; makes no stream of it."""
+    return type(payload) is bytes and checksum[DIGEST:] == crc32(payload).to_bytes(4)
 
 
 def _blob(codec: str, kind: str, stream: bytes, payload: bytes) -> Blob:

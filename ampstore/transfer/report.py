@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from ampstore.legacy import Problem
 from ampstore.store import Compaction
@@ -62,3 +63,86 @@ class Report:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {**asdict(self), "left": [problem._asdict() for problem in self.left], "ratio": round(self.ratio, 3)}
+
+
+MOST_LISTED = 10_000
+"""Conflicts that a report lists; all are counted."""
+
+
+class Version(NamedTuple):
+    """One of several values of a key.
+
+    Attributes
+    ----------
+    location : str
+        Where it is.
+    kind : str
+        What it is, for people.
+    size : int
+        Bytes of its stream.
+    written_at : float
+        Seconds since 1970.
+    """
+
+    location: str
+    kind: str
+    size: int
+    written_at: float
+
+
+class Conflict(NamedTuple):
+    """A key with another value at each side.
+
+    Attributes
+    ----------
+    key : str
+    source, destination : Version
+    taken : {"source", "destination", ""}
+        Which one the destination has now; "" if nobody decided, so that it kept its own.
+    """
+
+    key: str
+    source: Version
+    destination: Version
+    taken: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        sides = {"source": self.source._asdict(), "destination": self.destination._asdict()}
+        return {"key": self.key, **sides, "taken": self.taken}
+
+
+@dataclass
+class Copied(Report):
+    """What a copy did; `written` counts what replaced another value too, `unchanged` what was there already.
+
+    Attributes
+    ----------
+    kept, overwritten : int
+        Keys with another value at the destination, which stayed or was replaced as was asked for.
+    undecided : int
+        Those that stayed since nobody said what to do.
+    conflicts : list of Conflict
+        The first of all of these.
+    """
+
+    kept: int = 0
+    overwritten: int = 0
+    undecided: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left behind, and nothing is undecided."""
+        return not self.left and not self.undecided
+
+    def note(self, conflict: Conflict) -> None:
+        """Count a conflict, and list it if it is one of the first."""
+        if len(self.conflicts) < MOST_LISTED:
+            self.conflicts.append(conflict)
+        self.kept += conflict.taken == "destination"
+        self.undecided += not conflict.taken
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**super().as_dict(), "conflicts": [conflict.as_dict() for conflict in self.conflicts]}

@@ -17,7 +17,7 @@ from ampstore.backend.connections import Durability
 from ampstore.backend.postgresql.connections import Connection, Connections
 from ampstore.backend.postgresql.failures import LARGEST, LONGEST_KEY
 from ampstore.backend.server import Server
-from ampstore.backend.statements import CHUNK_ROWS, GROUP_SIZES, ServerStatements, Statements
+from ampstore.backend.statements import CHUNK_ROWS, GROUP_SIZES, Head, ServerStatements, Statements
 from ampstore.errors import BusyError, MissingStoreError, StoreError
 
 
@@ -131,6 +131,24 @@ class Reader:
             if len(rows) < CHUNK_ROWS:
                 return
             start, skip = rows[-1][0], True
+
+    def heads(self, after: int, last: int) -> list[tuple[int, Head]]:
+        """Some of the ids and heads with after < id <= last, in order of insertion; [] at the end. Reads no payload."""
+        return [(row[0], Head(*row[1:])) for row in self._read(self.sql.heads, (after, last))]
+
+    def heads_from(self, first: str) -> Iterator[Head]:
+        """Heads by key, from a key on, a chunk at a time. Reads no payload."""
+        start, skip = first, False
+        while rows := self._read(self.sql.heads_from, (start,)):
+            for row in rows[1:] if skip and rows[0][0] == start else rows:
+                yield Head(*row)
+            if len(rows) < CHUNK_ROWS:
+                return
+            start, skip = rows[-1][0], True
+
+    def heads_of(self, keys: Sequence[str]) -> dict[str, Head]:
+        """Heads of those of the keys that are there. Reads no payload."""
+        return {row[0]: Head(*row) for row in self._by_group(self.sql.heads_groups, keys)}
 
     def kinds(self) -> list[tuple[str, int, int, int]]:
         """codec, entries, bytes of streams and bytes stored, for every codec in use."""
