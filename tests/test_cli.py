@@ -108,9 +108,10 @@ def test_wrong_usage_leaves_with_2(name, tmp_path):
     assert run(name, "x", "--no-such-option").exit_code == 2
     if name != "put":
         more = {"get": ["k"], "rm": ["k"], "export": [tmp_path / "o"], "backup": [tmp_path / "o"]}
-        more |= {"salvage": [tmp_path / "o"]}
+        more |= {name: [tmp_path / "o"] for name in ("copy", "diff", "merge", "salvage")}
         more |= {"rekey": ["images.traj", "--from", "v1"], "sql": ["select 1"], "restore": [tmp_path / "o"]}
-        done = run(name, tmp_path / "nowhere", *more.get(name, []))
+        places = [tmp_path / "nowhere", *more.get(name, [])]
+        done = run(name, *(reversed(places) if name == "merge" else places))
         assert done.exit_code == 2
         assert done.stdout == ""
         assert "nowhere" in done.stderr

@@ -694,7 +694,7 @@ def test_migrate_json_has_the_fields_of_the_report(container):
     (report,) = json.loads(result.stdout)
     assert report.keys() == {
         "source", "destination", "entries", "written", "unchanged", "left", "removed",
-        "bytes_before", "bytes_after", "seconds", "dry_run", "ratio",
+        "bytes_before", "bytes_after", "seconds", "dry_run", "ratio", "compaction",
     }  # fmt: skip
     assert report["written"] == 70
     assert result.stderr == ""

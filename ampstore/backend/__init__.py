@@ -26,4 +26,16 @@ from ampstore.backend.server import Server, is_url, parse
 from ampstore.backend.sqlite import SQLite
 from ampstore.backend.statements import Head, Recoded, Row, Trained
 
-__all__ = ["Backend", "Durability", "Head", "Recoded", "Row", "SQLite", "Served", "Server", "Trained", "is_url", "parse"]
+__all__ = [
+    "Backend",
+    "Durability",
+    "Head",
+    "Recoded",
+    "Row",
+    "SQLite",
+    "Served",
+    "Server",
+    "Trained",
+    "is_url",
+    "parse",
+]

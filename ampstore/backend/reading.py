@@ -182,7 +182,7 @@ class Reader:
         """key, kind, size, stored size, codec and time of writing, by key, from `prefix` on."""
         start, skip = prefix, False
         while rows := self._read_some(self.sql.listing, (start,), CHUNK_ROWS, None):
-            yield from rows[1:] if skip else rows  # type: ignore[misc]
+            yield from rows[1:] if skip and rows[0][0] == start else rows  # type: ignore[misc]
             if len(rows) < CHUNK_ROWS:
                 return
             start, skip = rows[-1][0], True  # type: ignore[assignment]

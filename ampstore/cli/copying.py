@@ -57,7 +57,7 @@ def copy(
     from ampstore.transfer import copy as copy_store
     from ampstore.transfer.places import Layout
 
-    with output.progress(os.path.basename(source)) as progress:
+    with output.progress(_name(source)) as progress:
         report = copy_store(
             source,
             destination,
@@ -103,7 +103,7 @@ def merge(
     """
     from ampstore.transfer import merge as merge_stores
 
-    with output.progress(os.path.basename(destination)) as progress:
+    with output.progress(_name(destination)) as progress:
         merged = merge_stores(
             destination, sources, prefer=prefer, allow=allow, jobs=jobs or _cores(), dry_run=dry_run, progress=progress
         )
@@ -141,10 +141,18 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _name(store: str) -> str:
+    """Last part of a path, or a URL without its password."""
+    from ampstore.transfer.places import place_of
+
+    place = place_of(store)
+    return place if isinstance(place, str) else place.name
+
+
 def _show(reports: "list[Copied]") -> None:
     rows = [
         [
-            os.path.basename(report.source),
+            _name(report.source),
             report.entries,
             report.written,
             report.unchanged,

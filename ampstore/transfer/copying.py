@@ -25,7 +25,7 @@ from ampstore.errors import MixedSchemesError, StoreError
 from ampstore.images.schemes import NOTE, schemes_in
 from ampstore.transfer.comparing import equal
 from ampstore.transfer.folding import FOLDED
-from ampstore.transfer.places import Layout, opened_side, opened_target, place_of
+from ampstore.transfer.places import Layout, opened_side, opened_target, place_of, same_place
 from ampstore.transfer.report import Conflict, Copied, Progress, Version
 from ampstore.transfer.sides import Side, bounded
 from ampstore.transfer.targets import StoreTarget, Target
@@ -195,9 +195,8 @@ def merge(
 
 
 def _refuse_same(source: object, destination: object) -> None:
-    place = place_of(source)
-    if place == place_of(destination):
-        raise StoreError(str(place), "it is both source and destination")
+    if same_place(source, destination):
+        raise StoreError(str(place_of(source)), "it is both source and destination")
 
 
 def _check_schemes(sides: Sequence[Side]) -> None:

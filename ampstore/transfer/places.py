@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from ampstore.backend import is_url
+from ampstore.backend import is_url, parse
 from ampstore.codec import Allowed, Codec
 from ampstore.durable import make_directory
 from ampstore.errors import MissingStoreError, StoreError
@@ -37,12 +37,24 @@ def place_of(name: object) -> Path | str:
     if not isinstance(name, (str, os.PathLike)):
         name = getattr(name, "location", None) or getattr(name, "path", None)
     if isinstance(name, str) and is_url(name):
-        return name
+        return parse(name).location
     if isinstance(name, (str, os.PathLike)):
         path = Path(os.path.abspath(os.fsdecode(name)))
         container = container_path(path)
         return container if not path.is_file() and (container.is_dir() or path.name.endswith(SUFFIX)) else path
     raise TypeError("a store is named by its path or URL, or is an open Store, FileDatabase or LegacyDatabase")
+
+
+def same_place(name: object, other: object) -> bool:
+    """Whether two names lead to one store, also by links."""
+    one, two = (_file(place_of(each)) for each in (name, other))
+    if one == two or isinstance(one, str) or isinstance(two, str):
+        return one == two
+    return one.exists() and two.exists() and one.samefile(two)
+
+
+def _file(place: Path | str) -> Path | str:
+    return Path(place) / STORE_NAME if is_container(place) else place
 
 
 def is_container(place: Path | str) -> bool:
