@@ -96,7 +96,10 @@ class MissingStoreError(StoreError, FileNotFoundError):
 class NotAStoreError(StoreError, OSError):
     """The file belongs to something else; it was not touched."""
 
-    sentence = "this is not an ampstore store; choose another name or move the file away"
+    sentence = (
+        "this is not an ampstore store; choose another name or move the file away "
+        "(a shelf of the standard library is copied over by new.update(shelve.open(old)))"
+    )
 
 
 class ForeignSchemaError(StoreError, OSError):

@@ -4,6 +4,7 @@ A `Shelf` is a `shelve.Shelf`, so `isinstance` in programs that were written for
 `dict` is the Store; keys go to it as text, values as objects.
 """
 
+import logging
 import os
 import shelve
 import weakref
@@ -13,6 +14,10 @@ from pickle import DEFAULT_PROTOCOL, HIGHEST_PROTOCOL
 from ampstore.backend import Durability
 from ampstore.codec import Allowed
 from ampstore.store import Flag, Store
+
+log = logging.getLogger(__name__)
+
+_OTHER_SHELVES = (".dat", ".dir", ".pag", ".db")  # what dbm.dumb and dbm.ndbm append to the name
 
 Filename = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -176,6 +181,20 @@ def open(  # noqa: A001 - the name that shelve has
     Shelf
     """
     path = os.fsdecode(filename)
+    if flag == "c" and not os.path.exists(path):
+        _warn_of_other_shelves(path)
     return Shelf(
         Store(path, flag, allow=allow, timeout=timeout, durability=durability, level=level), protocol, writeback
     )
+
+
+def _warn_of_other_shelves(path: str) -> None:
+    """Who changes the one line and forgets the old file should not take the empty store for a loss."""
+    if found := [path + suffix for suffix in _OTHER_SHELVES if os.path.exists(path + suffix)]:
+        log.warning(
+            "%s is new and empty; %s may be a shelf that the standard library made under this name: "
+            "new.update(shelve.open(%r, 'r')) copies it over",
+            path,
+            ", ".join(found),
+            path,
+        )

@@ -1,5 +1,6 @@
 """ampstore.open and ampstore.shelve beside the stdlib module, with CPython's own tests of it."""
 
+import dbm.dumb
 import os
 import shelve
 import subprocess
@@ -261,3 +262,17 @@ def test_cpython_test_of_shelve_passes(cls, test, opener, monkeypatch, tmp_path)
 def test_cpython_has_enough_tests_to_mean_something():
     """A changed layout of test_shelve must not leave us with nothing."""
     assert len(list(cpython_cases())) > 20
+
+
+def test_an_old_shelf_of_the_same_name_is_pointed_out(tmp_path, caplog):
+    """dbm.dumb appends to the name, so the old entries would seem to be gone."""
+    with shelve.Shelf(dbm.dumb.open(str(tmp_path / "old"))) as old:
+        old["a"] = [1]
+    with ampstore.open(tmp_path / "old") as new:
+        assert "old.dat" in caplog.text and "copies it over" in caplog.text
+        new.update(shelve.Shelf(dbm.dumb.open(str(tmp_path / "old"), "r")))
+        assert dict(new) == {"a": [1]}
+    caplog.clear()
+    ampstore.open(tmp_path / "old").close()
+    ampstore.open(tmp_path / "other").close()
+    assert not caplog.records

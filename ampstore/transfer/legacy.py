@@ -34,7 +34,8 @@ def find_containers(paths: Iterable[Path]) -> list[Path]:
         elif path.is_dir():
             found.extend(_below(path))
         else:
-            raise MissingStoreError(str(path), "there is no such container or directory")
+            a_file = "this is a file; name a container, or a directory with .ampdb containers in it"
+            raise MissingStoreError(str(path), a_file if path.exists() else "there is no such container or directory")
     return list(dict.fromkeys(found))
 
 
