@@ -49,6 +49,7 @@
         │   └── MissingDictionaryError   ValueError    a payload whose zstd dictionary is not in the store
         ├── UnknownCodecError      LookupError         a codec of another package that is not installed
         └── LegacyPickleError      ValueError          a legacy file that holds no value
+            └── DamagedArchiveError    ValueError      an archive whose checksum does not fit its members
 
 `KeyError(key)` for a missing key is Python's own. Errors are rebuilt from their arguments, so they
 cross process borders unharmed.
@@ -321,6 +322,16 @@ class LegacyPickleError(CodecError, ValueError):
 
     def __str__(self) -> str:
         return f"legacy entry {self.key!r} holds no value ({self.reason}); setting it again replaces it"
+
+
+class DamagedArchiveError(LegacyPickleError):
+    """A member of an archive whose checksum does not fit: any of its bytes may be another."""
+
+    def __str__(self) -> str:
+        return (
+            f"legacy entry {self.key!r} may be wrong ({self.reason}); `ampstore salvage` gets it out as unsure, "
+            "setting it again replaces it"
+        )
 
 
 class ImageError(AmpstoreError):

@@ -38,6 +38,7 @@ ARGUMENTS = {
     "QueryError": ("select x from entry", "no such column: x"),
     "UnknownCodecError": ("the key", "frames2", "which no installed package provides; install it"),
     "LegacyPickleError": ("the key", "EOFError: torn"),
+    "DamagedArchiveError": ("the key", "incorrect data check"),
     "HashSchemeError": ("v9", ("v0", "v1", "v2")),
     "MixedSchemesError": ("results.db", "v1", "v2"),
     "NotAnImageError": ("str",),
@@ -117,6 +118,7 @@ WAYS_OUT = {
     "MissingDictionaryError": "no dictionary 40312",
     "UnknownCodecError": "install it",
     "LegacyPickleError": "setting it again",
+    "DamagedArchiveError": "ampstore salvage",
 }
 
 

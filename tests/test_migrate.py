@@ -198,9 +198,10 @@ def test_hostile_databases_do_no_harm_and_give_their_good_entries(copy_of, hosti
     with Store(container / "store.sqlite3", "r") as store:
         assert {key: store[key] for key in good} == good
         assert not set(truth["bad"]) & set(store)
-        recovered = {key for key in store if key.startswith("k")} if name in ("gz-crc", "gz-truncated") else set()
+        # What is before a cut was written so; behind a wrong checksum any digit may be another.
+        recovered = {key for key in store if key.startswith("k")} if name == "gz-truncated" else set()
         assert set(store) - good.keys() - recovered <= set(truth.get("either", ()))
-        assert recovered or name not in ("gz-crc", "gz-truncated")
+        assert recovered or name != "gz-truncated"
     named = {problem.name.rstrip("/") for problem in report.left}
     assert set(truth["bad"]) <= named
     with FileDatabase(container, "r") as database:

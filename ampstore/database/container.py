@@ -19,13 +19,20 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Self
+from typing import Self, TypeGuard
 
 from ampstore.backend import Durability, is_url, parse
 from ampstore.codec import Allowed, Codec
 from ampstore.codec.globals import globals_of
 from ampstore.durable import make_directory
-from ampstore.errors import CodecError, LegacyPickleError, LocationError, MissingStoreError, ReadOnlyError
+from ampstore.errors import (
+    CodecError,
+    DamagedArchiveError,
+    LegacyPickleError,
+    LocationError,
+    MissingStoreError,
+    ReadOnlyError,
+)
 from ampstore.images import read_images
 from ampstore.images.reading import Images
 from ampstore.images.schemes import key_changes
@@ -170,11 +177,14 @@ class FileDatabase(MutableMapping[str, object]):
         return [name for name in archive.names(self._codec.rule) if left is None or name in left]
 
     def _is_archived(self, store: Store | None, key: object) -> bool:
-        archive = self._tiers.archive
-        if not isinstance(key, str) or not archive.size():
+        return self._counts_in_archive(key, store) and self._tiers.archive.holds_entry(key, self._codec.rule)
+
+    def _counts_in_archive(self, key: object, store: Store | None) -> TypeGuard[str]:
+        """Whether the store has not taken over a member of that name."""
+        if not isinstance(key, str) or not self._tiers.archive.size():
             return False
         left = self._left_in_archive(store)
-        return (left is None or key in left) and archive.holds_entry(key, self._codec.rule)
+        return left is None or key in left
 
     def _left_in_archive(self, store: Store | None) -> set[str] | None:
         """Names that count in the archive; None if all of them do."""
@@ -211,9 +221,12 @@ class FileDatabase(MutableMapping[str, object]):
         if self._is_archived(store, key) and (data := self._tiers.archive.read(key)) is not None:
             return self._codec.load_legacy(key, data)
         store = self._existing()
-        if store is None:
-            raise KeyError(key)
-        return store[key]
+        if store is not None:
+            with contextlib.suppress(KeyError):
+                return store[key]
+        if self._counts_in_archive(key, store):
+            self._tiers.archive.check(key)
+        raise KeyError(key)
 
     def __setitem__(self, key: str, value: object) -> None:
         store = self._writable()
@@ -469,7 +482,8 @@ class FileDatabase(MutableMapping[str, object]):
         store = self._existing()
         found = store.globals() if store is not None else Counter[str]()
         for name in self._tiers.names():
-            found.update({".".join(one) for one in globals_of(self._tiers.read(name) or b"")})
+            with contextlib.suppress(DamagedArchiveError):
+                found.update({".".join(one) for one in globals_of(self._tiers.read(name) or b"")})
         return found
 
     def sync(self) -> None:

@@ -6,6 +6,9 @@ file, and found by an index until the archive changes.
 
 The tar is parsed header by header. `tarfile` stops without a word at a damaged header, and reads
 extended headers of any size into memory.
+
+A tar has no checksum of its data, gzip has one of everything, at its end: where it does not fit, one
+digit of any member may be another. So such members are no entries, and reading one is an error.
 """
 
 import contextlib
@@ -16,13 +19,15 @@ import tarfile
 import tempfile
 import weakref
 import zlib
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from ampstore.codec import Rule
 from ampstore.durable import sync
-from ampstore.errors import AccessError, StorageError
+from ampstore.errors import AccessError, DamagedArchiveError, StorageError
 from ampstore.legacy.loose import LARGEST, file_error, file_errors, holds_value, remove_if
 from ampstore.legacy.names import Problem, reason_against, temporary_name
 
@@ -31,6 +36,7 @@ _CHUNK = 1 << 20
 _LONGEST_NAME_RECORD = 64 << 10
 _PADDING_AT_THE_END = 64 << 20
 _EDGE = 64 << 10
+MOST_TIMES = 200  # text pickles shrink to a tenth; deflate can claim a thousandth
 _LATEST = 253402300800.0  # the year 10000; NaN and infinity are no times either
 
 
@@ -50,6 +56,8 @@ class _Content:
         self.members: dict[str, Member] = {}
         self.problems: list[Problem] = []
         self.whole: dict[str, bool] = {}
+        self.doubt = ""
+        self.certain_below: float = float("inf")  # members from this offset on have no checksum that fits
         self._descriptor = descriptor
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
@@ -58,10 +66,18 @@ class _Content:
         member = self.members.get(name)
         if member is None or self._descriptor is None:
             return None
+        self.check(name)
         return os.pread(self._descriptor, member.size, member.offset)
+
+    def check(self, name: str) -> None:
+        member = self.members.get(name)
+        if member is not None and member.offset >= self.certain_below:
+            raise DamagedArchiveError(name, self.doubt)
 
     def holds_value(self, name: str, rule: Rule) -> bool:
         member = self.members[name]
+        if member.offset >= self.certain_below:
+            return False
         if name not in self.whole:
             descriptor = self._descriptor or 0
             self.whole[name] = holds_value(
@@ -104,8 +120,18 @@ class Archive:
         return self._current().problems
 
     def read(self, name: str) -> bytes | None:
-        """Bytes of a member, None if there is none of that name."""
+        """Bytes of a member, None if there is none of that name.
+
+        Raises
+        ------
+        DamagedArchiveError
+            If the archive's checksum does not fit, so that nobody knows whether these are the bytes.
+        """
         return self._current().read(name)
+
+    def check(self, name: str) -> None:
+        """Raise DamagedArchiveError if there is a member of that name which may be wrong."""
+        self._current().check(name)
 
     def size(self) -> int:
         """Bytes of the file, 0 if there is none."""
@@ -150,11 +176,14 @@ class Archive:
         try:
             with open(self.path, "rb") as file, tempfile.TemporaryFile(prefix="ampstore-") as unpacked:
                 content = _Content(stamp, os.dup(unpacked.fileno()))
-                for name, reason, data, mtime in _entries(_Gzip(file)):
+                stream, ends, offsets = _Gzip(file), array("Q"), array("Q")
+                for name, reason, data, mtime in _entries(stream):
                     if reason:
                         content.problems.append(Problem(name, "archive", reason))
                         continue
                     content.members[name] = Member(unpacked.tell(), len(data), mtime)
+                    ends.append(stream.position)
+                    offsets.append(unpacked.tell())
                     unpacked.write(data)
         except FileNotFoundError:
             return _Content(None)
@@ -163,6 +192,10 @@ class Archive:
         except OSError as err:
             detail = f"cannot be unpacked to {tempfile.gettempdir()}: {err.strerror}"
             raise StorageError(str(self.path), detail) from err
+        certain = bisect_right(ends, stream.sealed)
+        if stream.doubt and certain < len(offsets):
+            content.doubt = f"the archive's checksum does not fit: {stream.doubt}"
+            content.certain_below = offsets[certain]
         return content
 
 
@@ -175,20 +208,27 @@ def _signature(path: Path) -> str:
 
 
 class _Gzip:
-    """Bytes of a gzip file up to its end or its first damage."""
+    """Bytes of a gzip file up to its end or its first damage.
+
+    `position` bytes were given out; of what came out, the first `sealed` bytes have a checksum that
+    fits, and `doubt` says why what is behind them may be wrong, "" if it only ends too early.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._packed = os.fstat(file.fileno()).st_size
         self._inflate = zlib.decompressobj(wbits=31)
         self._ready = bytearray()
         self._ended = False
-        self.damage = ""
+        self.position = self.sealed = 0
+        self.damage = self.doubt = ""
 
     def read(self, size: int) -> bytes:
         while len(self._ready) < size and not self._ended:
             self._more(max(size - len(self._ready), 64 << 10))
         data = bytes(self._ready[:size])
         del self._ready[:size]
+        self.position += len(data)
         return data
 
     def skip(self, size: int) -> int:
@@ -197,6 +237,12 @@ class _Gzip:
         while passed < size and (data := self.read(min(_CHUNK, size - passed))):
             passed += len(data)
         return passed
+
+    def finish(self) -> None:
+        """On to the checksum at the end, however the tar within ended."""
+        self.skip(_PADDING_AT_THE_END + MOST_TIMES * self._packed)
+        if not self._ended:
+            self._stop("it inflates to more than is read", "it inflates to more than is read")
 
     def _more(self, most: int) -> None:
         if self._inflate.eof:  # gzip files may be joined end to end
@@ -208,14 +254,17 @@ class _Gzip:
         else:
             rest = self._inflate.unconsumed_tail or self._file.read(_CHUNK)
             if not rest:
-                self._stop("it ends too early")
+                doubt = "its end was read as data" if ends_in_a_length(self._file, self._packed) else ""
+                self._stop("it ends too early", doubt)
                 return
         before = self._inflate.copy()
         try:
             self._ready += self._inflate.decompress(rest, min(most, _CHUNK))
         except zlib.error as err:
-            self._stop(str(err))
+            self._stop(str(err), str(err))
             self._salvage(before, rest)
+        if self._inflate.eof:
+            self.sealed = self.position + len(self._ready)
 
     def _salvage(self, inflate: "zlib._Decompress", rest: bytes) -> None:
         """What stands before the damage: zlib gives nothing of a piece that ends in an error."""
@@ -223,17 +272,34 @@ class _Gzip:
             for start in range(len(rest)):
                 self._ready += inflate.decompress(rest[start : start + 1])
 
-    def _stop(self, damage: str) -> None:
-        self.damage, self._ended = damage, True
+    def _stop(self, damage: str, doubt: str) -> None:
+        self.damage, self.doubt, self._ended = damage, doubt, True
+
+
+def ends_in_a_length(file: IO[bytes], packed: int) -> bool:
+    """Whether the last four bytes of a gzip file that ended too early may be the length of a tar.
+
+    A wrong bit can make a stream run over its own end, and everything before may be wrong too. The file
+    was not cut then, and ends in a multiple of 512; of files that were cut, one in 512 does.
+    """
+    length = int.from_bytes(os.pread(file.fileno(), 4, max(0, packed - 4)), "little")
+    return length > 0 and length % _BLOCK == 0
 
 
 def _entries(stream: _Gzip) -> Iterator[tuple[str, str, bytes, float]]:
     """name, reason why it is refused ("" if it is not), bytes and mtime of every member."""
+    yield from _up_to_the_end(stream)
+    stream.finish()
+    if stream.damage:
+        yield "archive.tar.gz", f"damaged: {stream.damage}", b"", 0.0
+
+
+def _up_to_the_end(stream: _Gzip) -> Iterator[tuple[str, str, bytes, float]]:
+    """Members up to the end of the tar, or to a header that makes no sense."""
     record = _Record()
     while header := stream.read(_BLOCK):
         if not header.strip(b"\0"):
-            stream.skip(_PADDING_AT_THE_END)  # on to the checksum of the gzip file
-            break
+            return
         try:
             member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError as err:
@@ -255,8 +321,6 @@ def _entries(stream: _Gzip) -> Iterator[tuple[str, str, bytes, float]]:
             continue
         data, reason = _content(stream, member.size, padded)
         yield name, reason, data, mtime
-    if stream.damage:
-        yield "archive.tar.gz", f"damaged: {stream.damage}", b"", 0.0
 
 
 class _Record(NamedTuple):

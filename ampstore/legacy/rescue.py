@@ -1,6 +1,6 @@
 """Members of a damaged `archive.tar.gz`: those before the damage, and where possible those behind it.
 
-    gzip   ends too early      what stands before the end is taken
+    gzip   ends too early      what stands before the end is taken; with a doubt if it looks as if it was not cut
            wrong checksum      taken with a doubt: one wrong bit can change a digit and nothing else
            no deflate stream   what stands before is taken with that doubt; on at the next gzip member
     tar    damaged header      on at the next header whose own checksum fits
@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import IO, NamedTuple, Self
 
 from ampstore.errors import AccessError, MissingStoreError, StorageError
-from ampstore.legacy.archive import member_record, reason_against_member
+from ampstore.legacy.archive import MOST_TIMES, ends_in_a_length, member_record, reason_against_member
 from ampstore.legacy.loose import LARGEST
 from ampstore.legacy.names import reason_against
 
-MOST_TIMES = 200  # text pickles shrink to a tenth; deflate can claim a thousandth
 _LEAST = 64 << 20
 _CHUNK = 64 << 10
 _BLOCK = 512
@@ -142,6 +141,8 @@ def _one_stream(file: IO[bytes], offset: int, found: _Inflated) -> tuple[int, st
     while not inflate.eof:
         data = os.pread(file.fileno(), _CHUNK, offset)
         if not data:
+            if ends_in_a_length(file, offset):
+                return offset, "its end was read as data"
             found.damage.append("it ends too early")
             return offset, ""
         before = inflate.copy()

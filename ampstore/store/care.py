@@ -12,6 +12,7 @@ from ampstore.backend import Backend, Row, Served, SQLite, Trained
 from ampstore.codec import PICKLE, Codec
 from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.globals import globals_of
+from ampstore.durable import sync
 from ampstore.errors import CodecError, CorruptEntryError, MissingDictionaryError, MissingStoreError
 from ampstore.store.opening import open_backend
 
@@ -138,6 +139,7 @@ def backup(backend: Backend, codec: Codec, target: Path) -> Path:
             if damage and not list(_damaged_payloads(backend, codec)):
                 raise CorruptEntryError(str(target), f"the copy is damaged: {damage[0]}")
         os.link(partial, target)
+        sync(target.parent)
     finally:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):

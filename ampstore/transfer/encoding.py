@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.codec import Allowed, Blob, Codec, load_legacy, same
-from ampstore.errors import AmpstoreError, StoreError
+from ampstore.errors import AmpstoreError, DamagedArchiveError, StoreError
 from ampstore.legacy import Container, Stamp
 
 CHUNK_ENTRIES = 64
@@ -23,6 +23,7 @@ class Source(NamedTuple):
     size: int
     mtime: float
     data: bytes | None
+    doubt: str = ""
 
 
 class Encoded(NamedTuple):
@@ -74,10 +75,14 @@ def encoded(container: Container, sources: Iterator[Source], codec: Codec, jobs:
 
 def _with_data(container: Container, chunk: list[Source]) -> list[Source]:
     """Archived bytes go along: the archive is unpacked here, once."""
-    return [
-        source._replace(data=container.archive.read(source.name)) if source.where == "archive" else source
-        for source in chunk
-    ]
+    return [_from_archive(container, source) if source.where == "archive" else source for source in chunk]
+
+
+def _from_archive(container: Container, source: Source) -> Source:
+    try:
+        return source._replace(data=container.archive.read(source.name))
+    except DamagedArchiveError as err:
+        return source._replace(doubt=err.reason)
 
 
 def _encode_chunk(
@@ -98,6 +103,8 @@ def _encode(container: Container, source: Source, codec: Codec) -> Encoded:
                 return made._replace(reason="it went away meanwhile; run the same command again")
             value, stamp = found
             made = made._replace(stamp=stamp)
+        elif source.doubt:
+            return made._replace(reason=source.doubt)
         else:
             value = load_legacy(source.name, source.data or b"", codec.rule)
         blob = codec.encode(value)

@@ -81,6 +81,14 @@ def creation(directory: Path, options: Mapping[str, object], chooser: random.Ran
         yield values, lambda: opened.put_many(values)
 
 
+def copied(directory: Path, options: Mapping[str, object], chooser: random.Random) -> Iterator[Step]:
+    """A store is filled, and a backup of it is made."""
+    with ampstore.Store(directory / "a.db", "c", **options) as opened:
+        values = {f"k{number}": _value(chooser) for number in range(6)}
+        yield values, lambda: opened.put_many(values)
+        yield {}, lambda: opened.backup(directory / "copy.db")
+
+
 def container(directory: Path, options: Mapping[str, object], chooser: random.Random) -> Iterator[Step]:
     """A container: legacy files come, are migrated, archived, overwritten, exported and deleted."""
     path = directory / "c.ampdb"
@@ -101,7 +109,7 @@ def container(directory: Path, options: Mapping[str, object], chooser: random.Ra
             yield {}, lambda part=part: export_legacy(opened, directory / f"out{part}", archive=bool(part))
 
 
-SESSIONS = {"store": store, "small": small, "creation": creation, "container": container}
+SESSIONS = {"store": store, "small": small, "creation": creation, "copied": copied, "container": container}
 
 
 class Slowest:

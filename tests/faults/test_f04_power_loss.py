@@ -114,6 +114,28 @@ def test_a_power_cut_takes_what_the_durability_says(fault, sessions, session, du
     fault.fact(session=session, durability=durability)
 
 
+@pytest.mark.fault("F4", "power cut after a backup was made")
+def test_a_backup_that_was_made_is_there_after_a_power_cut(fault, sessions):
+    """Whole and under its name, in every state that the disk may be in."""
+    crashes = Crashes(fault, sessions, "copied", "normal")
+    for _ in range(fault.times(1, 20)):
+        crashes.play()
+        disk = Disk(sessions.directory)
+        for operation in read(crashes.record):
+            if operation.kind != MARK:
+                disk.apply(operation)
+        wanted = History(sessions.log).states[-1]
+        for _ in range(fault.times(10, 100)):
+            crashes.put(disk.crash(fault.random))
+            fault.injected()
+            try:
+                with ampstore.Store(crashes.place / "copy.db", "r") as copy:
+                    if {key: digest(value) for key, value in copy.items()} != wanted or list(copy.verify()):
+                        fault.wrong("the copy is another")
+            except (AmpstoreError, OSError) as err:
+                fault.lost(f"the copy: {err!r}")
+
+
 @pytest.mark.fault("F8", 'fsync fails once, the cache forgets what was not synced, then the power goes; "full"')
 def test_nothing_is_acknowledged_on_the_strength_of_a_sync_that_failed(fault, sessions):
     """An fsync after a failed one says yes, though the pages that the first could not write are gone."""
