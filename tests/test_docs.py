@@ -65,6 +65,17 @@ def test_every_command_has_an_example_that_runs():
     assert sorted(set(COMMANDS) - shown) == []
 
 
+def test_every_public_name_stands_in_the_reference():
+    """Names by autodoc; errors in the tree that the page of errors shows."""
+    import ampstore
+    from ampstore import anneal, errors
+
+    reference = (DOCS / "reference" / "api.md").read_text()
+    stand = set(re.findall(r"^\.\. auto\w+:: ampstore\.(?:anneal\.)?(\w+)$", reference, re.MULTILINE))
+    stand |= set(re.findall(r"\w+", errors.__doc__))
+    assert sorted({*ampstore.__all__, *anneal.__all__} - stand) == []
+
+
 def test_shell_scripts_are_well_formed():
     """What cannot be run here, job scripts for instance, is at least read by the shell."""
     for page in PAGES:
