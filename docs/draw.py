@@ -9,17 +9,18 @@ import ast
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SAYS = {  # what a floor is about, from the ground up
-    0: "what everybody needs",
-    1: "what a value, a table, an image, a core is",
-    2: "databases, sockets, processes",
-    3: "mappings, old files, work",
-    4: "the surface of shelve, moving entries, workers",
-    5: "Amp's database",
-    6: "what is missing is calculated",
-    7: "how a calculation goes",
-    8: "a store as a page",
-    9: "programs and people",
+SAYS = {  # what a floor is about, by one of its parts
+    "errors": "what everybody needs",
+    "log": "what happens is told",
+    "codec": "what a value, a table, an image, a core is",
+    "backend": "databases, sockets, processes",
+    "store": "mappings, old files, work",
+    "shelf": "the surface of shelve, moving entries, workers",
+    "database": "Amp's database; a store's place, and what can be saved of it",
+    "data": "what is missing is calculated",
+    "overview": "how a calculation goes",
+    "report": "a store as a page",
+    "cli": "programs and people",
 }
 STYLE = """\
 <style>
@@ -51,7 +52,7 @@ def house():
     for number, parts in enumerate(storeys):
         top = 8 + height * (len(storeys) - 1 - number)
         drawn.append(f'<rect class="floor" x="8" y="{top}" width="764" height="{height - 6}" rx="6"/>')
-        drawn.append(f'<text class="small" x="20" y="{top + 18}">{SAYS.get(number, "")}</text>')
+        drawn.append(f'<text class="small" x="20" y="{top + 18}">{_about(parts)}</text>')
         left = 20
         for part in parts:
             width = 9 * len(part) + 22
@@ -61,10 +62,15 @@ def house():
     return "\n".join([*drawn, "</svg>", ""])
 
 
+def _about(parts):
+    """What is said of a floor; a floor of which nothing is said is an error."""
+    return next(SAYS[part] for part in parts if part in SAYS)
+
+
 def flow():
     """A picture of writing and reading one value."""
-    write = ["value", "rule", "columns or pickle", "SHA-256", "zstd", "CRC-32", "one commit"]
-    read = ["value", "rule", "columns or pickle", "zstd, bounded", "CRC-32", "one SELECT"]
+    write = ["value", "rule", "columns, pickle", "SHA-256", "zstd", "CRC-32", "one commit"]
+    read = ["value", "rule", "columns, pickle", "zstd, bounded", "CRC-32", "one SELECT"]
     drawn = [_svg(1010, 250)]
     drawn += ['<rect class="disk" x="880" y="40" width="120" height="160" rx="8"/>']
     drawn += ['<text x="893" y="100">store.sqlite3</text>', '<text class="small" x="893" y="125">-wal  -shm</text>']

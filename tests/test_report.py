@@ -110,6 +110,15 @@ def test_a_browser_shows_it_and_runs_nothing(store):
     assert picture.stat().st_size > 20_000
 
 
+def test_growth_begins_with_nothing_and_ends_with_everything(tmp_path):
+    """A store that was written within one second has a picture with a step, not an empty one."""
+    with Store(tmp_path / "new.db") as store:
+        store.update({str(n): n for n in range(10)})
+        growth = survey(store.listing()).growth
+    assert growth[0][1:] == (0, 0)
+    assert growth[-1][1] == 10 and len(growth) >= 2
+
+
 def test_an_empty_store_has_a_report_too(tmp_path):
     """Nothing to draw is no error."""
     Store(tmp_path / "empty.db").close()
@@ -122,7 +131,7 @@ def test_a_report_takes_constant_memory_for_any_number_of_entries():
     found = survey(entries)
     assert found.total.entries == 20_000
     assert len(found.groups) == GROUPS + 1
-    assert len(found.growth) <= BUCKETS
+    assert len(found.growth) <= BUCKETS + 1
     assert found.growth[-1][1] == 20_000
     assert sum(group.entries for group in found.groups.values()) == 20_000
 

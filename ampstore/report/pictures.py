@@ -20,20 +20,21 @@ def draw_kinds(groups: Mapping[str, Group]) -> str:
     figure = _figure(8.0, 0.9 + 0.45 * max(len(names), 1))
     axes = figure.add_subplot()
     rows = range(len(names))
-    before = [group.size / 1e6 for group in groups.values()]
-    after = [group.stored / 1e6 for group in groups.values()]
+    unit, name = _unit(max((max(group.size, group.stored) for group in groups.values()), default=0))
+    before = [group.size / unit for group in groups.values()]
+    after = [group.stored / unit for group in groups.values()]
     axes.barh([row - 0.2 for row in rows], before, 0.38, color=COLOURS[0], label="values")
     axes.barh([row + 0.2 for row in rows], after, 0.38, color=COLOURS[1], label="stored")
     axes.set_yticks(list(rows), names)
     axes.invert_yaxis()
-    axes.set_xlabel("MB")
+    axes.set_xlabel(name)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return _svg(figure)
 
 
 def draw_growth(growth: Sequence[tuple[float, int, int]]) -> str:
     """Entries and stored bytes over time."""
-    from matplotlib.dates import date2num
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
     figure = _figure(8.0, 3.2)
     axes = figure.add_subplot()
@@ -41,15 +42,22 @@ def draw_growth(growth: Sequence[tuple[float, int, int]]) -> str:
         float(date2num(datetime.fromtimestamp(moment, UTC)))  # type: ignore[no-untyped-call]
         for moment, _, _ in growth
     ]
-    axes.step(times, [entries for _, entries, _ in growth], where="post", color=COLOURS[1])
+    axes.plot(times, [entries for _, entries, _ in growth], color=COLOURS[1])
     axes.set_ylabel("entries", color=COLOURS[1])
-    axes.xaxis_date()
+    dates = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(dates)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
+    unit, name = _unit(max((stored for *_, stored in growth), default=0))
     right = axes.twinx()
-    right.step(times, [stored / 1e6 for *_, stored in growth], where="post", color=COLOURS[0])
-    right.set_ylabel("MB stored", color=COLOURS[0])
-    for label in axes.get_xticklabels():
-        label.set(rotation=20, ha="right")
+    right.plot(times, [stored / unit for *_, stored in growth], color=COLOURS[0], linestyle="--")
+    right.set_ylabel(f"{name} stored", color=COLOURS[0])
     return _svg(figure)
+
+
+def _unit(largest: int) -> tuple[float, str]:
+    """Bytes of a unit in which the largest number is short, and its name."""
+    units = ((1.0, "bytes"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
+    return max((unit for unit in units if unit[0] <= largest), default=units[0])
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -117,8 +117,11 @@ class _Times:
         self._buckets = wider
 
     def growth(self) -> list[tuple[float, int, int]]:
-        found, entries, stored = [], 0, 0
+        found: list[tuple[float, int, int]] = []
+        entries = stored = 0
         for number in sorted(self._buckets):
+            if not found:
+                found.append((number * self._width, 0, 0))
             entries += self._buckets[number][0]
             stored += self._buckets[number][1]
             found.append(((number + 1) * self._width, entries, stored))
