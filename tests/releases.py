@@ -62,36 +62,29 @@ def check(label, python, wheel, pins, directory):
     versions = _run(
         inside, "-c", "import numpy, ase, sqlalchemy as s; print(numpy.__version__, ase.__version__, s.__version__)"
     )
-    tests = [f"tests/{name}" for name in TESTS]
-    command = [
-        inside,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--import-mode=importlib",
-        "-o",
-        "pythonpath=tests",
-        *tests,
-    ]
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=_tests_only(environment),
-        env=_environment(),
-        timeout=LIMIT,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    place = _tests_only(environment)
+    outcomes = [_outcome(inside, place, name) for name in TESTS]
+    numpy, ase, sqlalchemy = versions.split()
+    passed = f"{sum(outcomes)} of {len(TESTS)} files of tests passed ({time.monotonic() - started:.0f} s)"
+    print(f"{label}: NumPy {numpy}, ASE {ase}, SQLAlchemy {sqlalchemy}: {passed}", flush=True)
+    return all(outcomes)
+
+
+def _outcome(python, place, name):
+    """Whether one file of tests passed in time; what failed is shown."""
+    options = ("-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-o", "pythonpath=tests")
+    command = [str(python), "-m", "pytest", *options, f"tests/{name}"]
+    try:
+        done = subprocess.run(
+            command, cwd=place, env=_environment(), timeout=LIMIT, check=False, capture_output=True, text=True
+        )
+    except subprocess.TimeoutExpired as err:
+        print(f"  {name}: not done within {LIMIT} s: {(err.stdout or b'').decode()[-200:]}", flush=True)
+        return False
     lines = done.stdout.strip().splitlines() or [done.stderr]
     if done.returncode:
         print(*lines[-40:], sep="\n")
-    numpy, ase, sqlalchemy = versions.split()
-    print(
-        f"{label}: NumPy {numpy}, ASE {ase}, SQLAlchemy {sqlalchemy}: {lines[-1]} ({time.monotonic() - started:.0f} s)",
-        flush=True,
-    )
+    print(f"  {name}: {lines[-1]}", flush=True)
     return done.returncode == 0
 
 
