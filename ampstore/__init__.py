@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from ampstore.database import FileDatabase as FileDatabase
     from ampstore.images import MetaDict as MetaDict
     from ampstore.images import check_scheme as check_scheme
+    from ampstore.images import export_images as export_images
     from ampstore.images import get_hash as get_hash
     from ampstore.images import hash_images as hash_images
+    from ampstore.images import import_images as import_images
     from ampstore.images import importer as importer
     from ampstore.images import make_filename as make_filename
     from ampstore.images import new_keys as new_keys
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from ampstore.parallel import make_sublists as make_sublists
     from ampstore.parallel import setup_parallel as setup_parallel
     from ampstore.parallel import start_workers as start_workers
+    from ampstore.readers import Dataset as Dataset
     from ampstore.shelf import Shelf as Shelf
     from ampstore.shelf import open as open
     from ampstore.store import Damage as Damage
@@ -67,6 +70,7 @@ _HOMES = {
     "ConvergenceOccurred": "amp",
     "Damage": "store",
     "Data": "data",
+    "Dataset": "readers",
     "Failure": "data",
     "FileDatabase": "database",
     "LegacyDatabase": "legacy",
@@ -84,9 +88,11 @@ _HOMES = {
     "detect": "cores",
     "diff": "transfer",
     "estimate_schedule": "anneal",
+    "export_images": "images",
     "export_legacy": "transfer",
     "get_hash": "images",
     "hash_images": "images",
+    "import_images": "images",
     "import_legacy": "transfer",
     "importer": "images",
     "independent_restarts": "anneal",

@@ -22,6 +22,7 @@
     ├── ImageError
     │   ├── NotAnImageError        TypeError           something that is not an ase.Atoms, or not a list of them
     │   ├── UnreadableImagesError  OSError             a file of images that ASE cannot read
+    │   ├── ImageFormatError       ValueError          a kind of file that nothing here reads and writes
     │   ├── HashSchemeError        ValueError          a generation of keys that there is not
     │   └── MixedSchemesError      ValueError          keys of two generations in one store
     ├── ParameterTextError         ValueError          a parameter text that is more than literals
@@ -371,6 +372,17 @@ class UnreadableImagesError(ImageError, OSError):
     def __str__(self) -> str:
         after = f" after {self.read:,} images" if self.read else ""
         return f"{self.path}: no images could be read{after}: {self.reason}"
+
+
+class ImageFormatError(ImageError, ValueError):
+    """A kind of file for images that nothing installed here reads and writes."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 class HashSchemeError(ImageError, ValueError):

@@ -17,7 +17,7 @@ SAYS = {  # what a floor is about, by one of its parts
     "store": "mappings, old files, work",
     "shelf": "the surface of shelve, moving entries, workers",
     "database": "Amp's database; a store's place, and what can be saved of it",
-    "data": "what is missing is calculated",
+    "data": "what is missing is calculated; entries by number",
     "overview": "how a calculation goes",
     "report": "a store as a page",
     "cli": "programs and people",

@@ -39,6 +39,7 @@ ARGUMENTS = {
     "UnknownCodecError": ("the key", "frames2", "which no installed package provides; install it"),
     "LegacyPickleError": ("the key", "EOFError: torn"),
     "DamagedArchiveError": ("the key", "incorrect data check"),
+    "ImageFormatError": ("images.foo", "suffix '.foo': nothing reads it"),
     "HashSchemeError": ("v9", ("v0", "v1", "v2")),
     "MixedSchemesError": ("results.db", "v1", "v2"),
     "NotAnImageError": ("str",),

@@ -15,7 +15,7 @@ FLOORS = [
     {"store", "legacy", "parallel"},
     {"shelf", "transfer", "worker"},
     {"shelve", "database", "doctor", "salvage"},
-    {"data"},
+    {"data", "readers"},
     {"overview"},
     {"report"},
     {"amp", "cli"},

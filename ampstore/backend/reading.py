@@ -172,10 +172,10 @@ class Reader:
         return {row[0] for row in self._by_group(self.sql.known_groups, keys)}  # type: ignore[misc]
 
     def _by_group(self, statements: dict[int, str], keys: Sequence[str]) -> Iterator[tuple[object, ...]]:
-        small, large = GROUP_SIZES
+        large = GROUP_SIZES[-1]
         for start in range(0, len(keys), large):
             group = keys[start : start + large]
-            size = small if len(group) <= small else large
+            size = next(size for size in GROUP_SIZES if len(group) <= size)
             yield from self._read(statements[size], [*group, *[None] * (size - len(group))])
 
     def listing(self, prefix: str) -> Iterator[tuple[str, str, int, int, str, float]]:

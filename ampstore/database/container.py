@@ -333,6 +333,17 @@ class FileDatabase(MutableMapping[str, object]):
         """List of all values, in the order of `keys`."""
         return [self[key] for key in self.keys()]
 
+    def get_many(self, keys: Iterable[str]) -> dict[str, object]:
+        """Values of those keys that are there, in the order of the keys; one query per 256 where there are no tiers."""
+        wanted = list(dict.fromkeys(keys))
+        store, loose = self._existing(), next(self._tiers.loose.names(), None) is not None
+        found = store.get_many(wanted) if store is not None and not loose else {}
+        for key in wanted:
+            if key not in found:
+                with contextlib.suppress(KeyError):
+                    found[key] = self[key]
+        return {key: found[key] for key in wanted if key in found}
+
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys that are not there, in their order; one query per 256."""
         wanted = list(dict.fromkeys(keys))

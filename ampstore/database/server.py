@@ -86,6 +86,11 @@ class ServerDatabase(FileDatabase):
         store = self._existing()
         return list(store.values()) if store is not None else []
 
+    def get_many(self, keys: Iterable[str]) -> dict[str, object]:
+        """Values of those keys that are there, in the order of the keys; one query per 256."""
+        store = self._existing()
+        return store.get_many(keys) if store is not None else {}
+
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys that are not there, in their order; one query per 256."""
         store = self._existing()

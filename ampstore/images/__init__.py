@@ -7,6 +7,7 @@ Only this part imports ASE, and only inside functions; NumPy neither before it i
 stores.
 """
 
+from ampstore.images.files import export_images, import_images
 from ampstore.images.hashing import SCHEMES, get_hash, get_hashes
 from ampstore.images.literals import string2dict
 from ampstore.images.metadict import MetaDict, OrderedMetaDict
@@ -21,9 +22,11 @@ __all__ = [
     "MetaDict",
     "OrderedMetaDict",
     "check_scheme",
+    "export_images",
     "get_hash",
     "get_hashes",
     "hash_images",
+    "import_images",
     "importer",
     "make_filename",
     "new_keys",
