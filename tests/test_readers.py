@@ -267,7 +267,8 @@ def test_an_adapter_of_an_installed_package_is_found_by_the_suffix(tmp_path, mon
         "        for key, atoms in pairs: f.write(f'{key} {atoms.get_chemical_formula()}\\n')\n"
         "def read(path):\n"
         "    from ase.build import molecule\n"
-        "    for line in open(path): yield line.split()[0], molecule(line.split()[1])\n"
+        "    with open(path) as f:\n"
+        "        for line in f: yield line.split()[0], molecule(line.split()[1])\n"
     )
     info = tmp_path / "site" / "framespkg-1.dist-info"
     info.mkdir()
