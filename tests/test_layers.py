@@ -111,7 +111,7 @@ def test_opening_a_store_at_head_imports_neither_sqlalchemy_nor_ase(tmp_path):
 
     ampstore.open(tmp_path / "a.db").close()
     loaded = modules_after(f"import ampstore; ampstore.open({str(tmp_path / 'a.db')!r}).close()")
-    assert not loaded & {"alembic", "sqlalchemy", "ase", "numpy", "click", "rich", "psycopg"}
+    assert not loaded & {"alembic", "sqlalchemy", "ase", "numpy", "click", "rich", "psycopg", "importlib.metadata"}
 
 
 def test_the_compiled_statements_are_those_of_core():

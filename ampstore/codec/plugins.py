@@ -14,7 +14,6 @@ Those of ampstore itself (`pickle5`, `columns1`, `vectors1`) cannot be taken by 
 """
 
 from functools import lru_cache
-from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 from ampstore.codec.naming import BASE, BUILTIN
@@ -43,6 +42,8 @@ def load(name: str) -> StreamCodec:
     """
     if not BASE.fullmatch(name) or name in BUILTIN:
         raise LookupError("which is no name for the codec of another package")
+    from importlib.metadata import entry_points  # a third of the start of `ampstore ls`, and seldom needed
+
     found = {point.value: point for point in entry_points(group=GROUP, name=name)}
     if not found:
         raise LookupError("which no installed package provides; install the one that does, or a newer ampstore")
