@@ -64,13 +64,13 @@ class Choice(NamedTuple):
 
 def listing(target: "Store | FileDatabase", choice: Choice) -> Iterator[Entry]:
     """Chosen entries by key, then those of legacy programs."""
-    from ampstore.database import FileDatabase
+    from ampstore.store import Store
 
-    store = target.store if isinstance(target, FileDatabase) else target
+    store = target if isinstance(target, Store) else target.store
     for row in store.listing(choice.prefix) if store is not None else ():
         if choice(entry := Entry(*row)):
             yield entry
-    for key in target.unfolded() if isinstance(target, FileDatabase) else ():
+    for key in () if isinstance(target, Store) else target.unfolded():
         if choice(entry := Entry(key, "legacy file", 0, 0, "", 0.0)):
             yield entry
 

@@ -23,16 +23,16 @@ from ampstore.cli.target import allow_option, json_option, open_target, path_arg
 @json_option
 def info(path: Path | str, as_json: bool) -> None:
     """Show what a database holds: entries, sizes, format, tiers."""
-    from ampstore.database import FileDatabase
+    from ampstore.store import Store
 
     with open_target(path) as target:
         facts: dict[str, object] = {"path": target.location, "entries": len(target)}
-        store = target.store if isinstance(target, FileDatabase) else target
+        store = target if isinstance(target, Store) else target.store
         if store is not None:
             stats = store.stats()
             facts |= {"bytes": stats.size, "stored": stats.stored, "disk": stats.disk, "codecs": stats.codecs}
             facts |= store.info()
-        if isinstance(target, FileDatabase):
+        if not isinstance(target, Store):
             facts |= {f"in {tier}": count for tier, count in target.tiers().items()}
     if as_json:
         output.print_json(facts)

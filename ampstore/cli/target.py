@@ -45,12 +45,13 @@ def open_target(path: Path | str, *, write: bool = False, allow: tuple[str, ...]
     MissingStoreError
         If there is neither.
     """
-    from ampstore.database import FileDatabase
-    from ampstore.legacy import container_path
     from ampstore.store import Store
 
     if isinstance(path, str) or path.is_file():
         return Store(path, "w" if write else "r", allow=allow)
+    from ampstore.database import FileDatabase  # half of the start of `ampstore ls`, so only where it is one
+    from ampstore.legacy import container_path
+
     if container_path(path).is_dir():
         return FileDatabase(path, None if write else "r", allow=allow)
     raise MissingStoreError(str(path), "there is neither a store's file nor an .ampdb container here")
