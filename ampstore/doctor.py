@@ -114,8 +114,8 @@ def _directory(directory: Path) -> Iterator[Finding]:
         yield Finding(
             "file system",
             "bad",
-            f"{kind.name}: several hosts may have it mounted, and SQLite's WAL works on one host only",
-            "keep the store on a local disk and copy it here, or use a PostgreSQL URL",
+            f"{kind.name}: several hosts may have it mounted, so that SQLite's WAL cannot be used",
+            "use a container, whose writers spool; or a local disk, or a PostgreSQL URL; see docs/howto/network.md",
         )
     else:
         yield Finding("file system", "ok", kind.name)

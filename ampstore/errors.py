@@ -12,10 +12,12 @@
     │   ├── AccessError            PermissionError     the operating system refused
     │   ├── StorageError           OSError             full disk, quota, I/O error
     │   ├── LostCommitsError       OSError             an older copy, or one whose acknowledged commits are gone
+    │   ├── NetworkFileSystemError OSError             a store where several hosts share the file system, and may not be
     │   ├── BusyError              TimeoutError        another process held the store for too long
     │   ├── LocationError          ValueError          a URL that names no database
     │   ├── ConnectionLostError    ConnectionError     a database server that is not there, or went away
     │   └── ClosedError            ValueError          a handle that was closed
+    ├── SettingError               ValueError          an environment variable with a value that means nothing
     ├── QueryError                 ValueError          SQL of the user's own that is wrong, or would write
     ├── KeyTypeError               TypeError           a key that is not str
     ├── InvalidKeyError            ValueError          a str that cannot be a key there
@@ -152,6 +154,12 @@ class LostCommitsError(StoreError, OSError):
     sentence = "acknowledged commits are gone, or this is an older copy; restore a newer one, or accept it as it is"
 
 
+class NetworkFileSystemError(StoreError, OSError):
+    """The store lies on a file system that several hosts share, and cannot be used there like that."""
+
+    sentence = "several hosts may share this file system; keep the store on a local disk and copy it here"
+
+
 class BusyError(StoreError, TimeoutError):
     """Another process kept the store locked for longer than the time-out."""
 
@@ -174,6 +182,17 @@ class ClosedError(StoreError, ValueError):
     """The handle was closed."""
 
     sentence = "invalid operation on a closed store"
+
+
+class SettingError(AmpstoreError, ValueError):
+    """An environment variable of ampstore has a value that means nothing."""
+
+    def __init__(self, name: str, value: str, choices: Sequence[str]) -> None:
+        super().__init__(name, value, tuple(choices))
+        self.name, self.value, self.choices = name, value, tuple(choices)
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r} means nothing; set it to one of {', '.join(self.choices)}, or unset it"
 
 
 class QueryError(AmpstoreError, ValueError):

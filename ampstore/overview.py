@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from ampstore.data.runs import Run, runs
 from ampstore.database import FileDatabase
+from ampstore.owner import has_ended
 from ampstore.store import Store
-from ampstore.store.claims import LEASE, has_ended
+from ampstore.store.claims import LEASE
 
 Opened = AbstractContextManager["Store | FileDatabase"]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SAYS = {  # what a floor is about, by one of its parts
     "errors": "what everybody needs",
-    "log": "what happens is told",
+    "log": "what happens is told, who did it, and where",
+    "lease": "one maintainer among many hosts",
     "codec": "what a value, a table, an image, a core is",
     "backend": "databases, sockets, processes",
     "store": "mappings, old files, work",

@@ -13,8 +13,9 @@ import pytest
 
 from ampstore.codec import Codec
 from ampstore.database import FileDatabase
+from ampstore.owner import has_ended, new_owner
 from ampstore.store import Store
-from ampstore.store.claims import LONGEST_LEASE, Claims, has_ended, new_owner
+from ampstore.store.claims import LONGEST_LEASE, Claims
 
 ELSEWHERE = "elsewhere:1:abc-1:f00"
 

@@ -9,11 +9,12 @@ from conftest import ROOT
 
 FLOORS = [
     {"errors", "durable", "ddl", "filesystem"},
-    {"log"},
+    {"log", "owner", "network"},
+    {"lease"},
     {"codec", "tables", "images", "cores"},
     {"backend", "schema", "anneal", "messages", "launch"},
-    {"store", "legacy", "parallel"},
-    {"shelf", "transfer", "worker"},
+    {"store", "legacy", "spool", "parallel"},
+    {"shelf", "transfer", "spooled", "worker"},
     {"shelve", "database", "doctor", "salvage"},
     {"data", "readers"},
     {"overview"},

@@ -6,6 +6,10 @@ never touched, since closing it would act on locks of the parent.
 A read-only connection writes nothing, not even the -shm file that SQLite makes beside a WAL-mode
 database. While there is no WAL, nobody writes, and the file is read as immutable; it is read again
 if its stamp was not the same before and after. Beside a writer SQLite's own locks do the work.
+
+On a file system that several hosts share there is no WAL, but a rollback journal. A read happens under
+SQLite's locks where those work, and counts if no journal was there and nothing had changed, before
+and after: it is right also where locks are of one host only.
 """
 
 import contextlib
@@ -23,7 +27,7 @@ from urllib.parse import quote
 from ampstore.backend import forks
 from ampstore.backend.failures import translate
 from ampstore.backend.turns import leave
-from ampstore.errors import BusyError, ClosedError, DamagedStoreError, MissingStoreError, StoreError
+from ampstore.errors import BusyError, ClosedError, DamagedStoreError, MissingStoreError, StorageError, StoreError
 
 Durability = Literal["normal", "full"]
 Result = TypeVar("Result")
@@ -48,6 +52,9 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 
+
+ATTEMPTS = 4
+"""Reads of a file on a network file system that may fail one after the other."""
 
 _FORKED = (
     "this process was forked while a transaction was open or other threads were at work, and shares SQLite's locks"
@@ -88,10 +95,15 @@ class Connections:
     timeout : float
         Longest wait for other connections, seconds.
     durability : {"normal", "full"}
+    shared : bool
+        Several hosts may have the file system: a rollback journal, no WAL.
     """
 
-    def __init__(self, path: Path, *, readonly: bool, timeout: float, durability: Durability) -> None:
+    def __init__(
+        self, path: Path, *, readonly: bool, timeout: float, durability: Durability, shared: bool = False
+    ) -> None:
         self.path = path
+        self.shared = shared
         self.wal = f"{path}-wal"
         self.readonly = readonly
         self.timeout = timeout
@@ -102,6 +114,9 @@ class Connections:
         self._made: dict[threading.Thread, sqlite3.Connection] = {}
         weakref.finalize(self, _close_all, self._made)
         forks.register(self)
+        if shared and not readonly:
+            with _headers_lock:
+                _shared_writers.add(self)
 
     def get(self) -> sqlite3.Connection:
         """The connection of this thread."""
@@ -126,10 +141,7 @@ class Connections:
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():
             raise MissingStoreError(str(self.path))
-        mode = "rw"
-        if self.readonly:
-            self.local.stamp = self._stamp()
-            mode = "ro&immutable=1" if self.local.stamp else "ro"
+        mode = self._mode_to_read() if self.readonly else "rw"
         connection = sqlite3.connect(
             f"file:{quote(os.fsencode(self.path))}?mode={mode}",
             uri=True,
@@ -139,6 +151,8 @@ class Connections:
             cached_statements=64,
         )
         try:
+            if self.shared and not self.readonly:
+                _leave_wal(connection)
             connection.executescript(_PRAGMAS)
             _harden(connection)
             if not self.readonly:
@@ -157,8 +171,10 @@ class Connections:
         # locked and synced by ampstore.backend.turns and .flush, and does not go away with the
         # connection of a thread that has ended.
         has_wal = connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-        if self._durability == "full" and not has_wal:
-            connection.execute("PRAGMA synchronous=FULL")
+        if not has_wal and (self.shared or self._durability == "full"):
+            # EXTRA syncs the directory too: a journal that a power cut brings back would undo the commit.
+            connection.execute("PRAGMA synchronous=EXTRA")
+            connection.execute("PRAGMA cache_spill=OFF")  # nothing in the file before the commit
         self.local.grouped = self._durability == "full" and has_wal
 
     def be_patient(self, connection: sqlite3.Connection) -> None:
@@ -228,6 +244,12 @@ class Connections:
 
     # -- reading only --------------------------------------------------------------------------
 
+    def _mode_to_read(self) -> str:
+        self.local.stamp = self._stamp()
+        if self.shared:
+            return "ro&immutable=1" if _has_wal_header(self.path) else "ro"
+        return "ro&immutable=1" if self.local.stamp else "ro"
+
     def _stamp(self) -> tuple[int, ...] | None:
         """What changes whenever the main file does, or None while a WAL says that somebody writes."""
         try:
@@ -240,8 +262,10 @@ class Connections:
 
     def read(self, read: Callable[[], Result]) -> Result:
         """Result of a read that saw one state of the file."""
-        self.get()
         deadline = time.monotonic() + self.timeout
+        if self.shared:
+            return self._read_shared(read, deadline)
+        self.get()
         while (stamp := self.local.stamp) is not None:
             if self._stamp() == stamp:
                 result, failure = _try(read)
@@ -253,6 +277,46 @@ class Connections:
                 raise BusyError(str(self.path), f"others kept changing the file for {self.timeout:g} s; try again")
             self._reconnect()
         return read()
+
+    def _read_shared(self, read: Callable[[], Result], deadline: float) -> Result:
+        """Result of a read beside which no host wrote; an I/O error (ESTALE) is tried again."""
+        attempts = 0
+        while True:
+            before = self._settled(deadline)
+            if self.local.connection is None or self.local.stamp != before:
+                self._reconnect()
+            result, failure = _try(read)
+            attempts += _is_io_error(failure)
+            if self._stamp() == before and not os.path.exists(f"{self.path}-journal"):
+                if not _is_io_error(failure):
+                    if failure:
+                        raise failure
+                    return result  # type: ignore[return-value]
+                if attempts == ATTEMPTS:
+                    raise StorageError(
+                        str(self.path),
+                        f"unreadable {ATTEMPTS} times in a row (SQLite: {failure}); check its mount",
+                    )
+                self.local.stamp = None
+            self._check_patience(deadline)
+
+    def _settled(self, deadline: float) -> tuple[int, ...] | None:
+        """Stamp of the file while no transaction is in the middle of its commit."""
+        while os.path.exists(f"{self.path}-journal"):
+            self._check_patience(deadline)
+            time.sleep(0.002)
+        try:
+            return self._stamp()
+        except FileNotFoundError as err:
+            raise MissingStoreError(str(self.path)) from err
+
+    def _check_patience(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise BusyError(
+                str(self.path),
+                f"a maintainer was changing it for {self.timeout:g} s, or died doing so; try again, or open it once"
+                " for writing, which takes over from one that is dead",
+            )
 
     def _reconnect(self) -> None:
         with self._lock:
@@ -270,6 +334,30 @@ def _harden(connection: sqlite3.Connection) -> None:
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
 
 
+def _leave_wal(connection: sqlite3.Connection) -> None:
+    """Take a store out of WAL mode, without a -shm file; nothing happens to one that is in no such mode."""
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA locking_mode=NORMAL")
+    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # only then the lock goes
+
+
+def _has_wal_header(path: Path) -> bool:
+    """Whether the file says that it is in WAL mode.
+
+    Closing it would drop the locks of a connection of this process that writes; but then it is in no such mode.
+    """
+    with _headers_lock:
+        if any(connections.path == path and not connections.closed for connections in _shared_writers):
+            return False
+        with open(path, "rb") as file:
+            return file.read(19)[18:] == b"\2"
+
+
+def _is_io_error(failure: sqlite3.Error | None) -> bool:
+    return getattr(failure, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
 def _try(read: Callable[[], Result]) -> tuple[Result | None, sqlite3.Error | None]:
     try:
         return read(), None
@@ -278,6 +366,8 @@ def _try(read: Callable[[], Result]) -> tuple[Result | None, sqlite3.Error | Non
 
 
 _inherited: list[sqlite3.Connection] = []
+_shared_writers: "weakref.WeakSet[Connections]" = weakref.WeakSet()
+_headers_lock = threading.Lock()
 
 
 def _close_all(connections: dict[threading.Thread, sqlite3.Connection]) -> None:

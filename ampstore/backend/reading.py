@@ -20,13 +20,15 @@ from ampstore.errors import DamagedStoreError
 class Reader:
     """What can be asked of the rows of one file; parameters and attributes are those of `SQLite`."""
 
-    def __init__(self, path: Path, *, readonly: bool, timeout: float, durability: Durability) -> None:
+    def __init__(
+        self, path: Path, *, readonly: bool, timeout: float, durability: Durability, shared: bool = False
+    ) -> None:
         self.path = path
         self.readonly = readonly
         self.timeout = timeout
         self.largest = LARGEST
         self.sql = Statements(**SQLITE)
-        self._connections = Connections(path, readonly=readonly, timeout=timeout, durability=durability)
+        self._connections = Connections(path, readonly=readonly, timeout=timeout, durability=durability, shared=shared)
 
     @property
     def location(self) -> str:

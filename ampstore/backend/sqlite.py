@@ -1,4 +1,4 @@
-"""One SQLite file in WAL mode: reading and writing its rows, and looking after the file."""
+"""One SQLite file (in WAL mode, or in a rollback journal where hosts share it): its rows, and looking after it."""
 
 import contextlib
 import os
@@ -27,6 +27,8 @@ class SQLite(Writer):
     durability : {"normal", "full"}
         "normal": a power cut may take the last commits, never more, and never corrupts; "full":
         every commit is on the disk when the call returns (one sync for all that wait for it).
+    shared : bool
+        The file is on a file system that several hosts share: no WAL, and every commit is synced.
 
     Attributes
     ----------

@@ -38,8 +38,10 @@ Result = TypeVar("Result")
 class Writer(Reader):
     """What can be changed in one file; parameters and attributes are those of `SQLite`."""
 
-    def __init__(self, path: Path, *, readonly: bool, timeout: float, durability: Durability) -> None:
-        super().__init__(path, readonly=readonly, timeout=timeout, durability=durability)
+    def __init__(
+        self, path: Path, *, readonly: bool, timeout: float, durability: Durability, shared: bool = False
+    ) -> None:
+        super().__init__(path, readonly=readonly, timeout=timeout, durability=durability, shared=shared)
         self._wal = Wal(self._connections)
         self._turns = Turns(self._connections.wal)
         self._flush = Flush(self._turns)

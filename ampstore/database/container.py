@@ -10,6 +10,8 @@ fold it between our looks, so a miss looks in the store once more.
 The container can be removed at any time by a program that starts afresh under the same name. So
 every operation looks whether the store's file is still the one that is open, and never brings
 anything back.
+
+Where several hosts share the file system the store is an `ampstore.spooled.SpooledStore`.
 """
 
 import contextlib
@@ -18,8 +20,9 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Self, TypeGuard
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Self, TypeGuard, cast
 
 from ampstore.backend import Durability, is_url, parse
 from ampstore.codec import Allowed, Codec
@@ -39,6 +42,8 @@ from ampstore.images.schemes import key_changes
 from ampstore.legacy import Container, Stamp, check_own, container_path, maintenance_lock
 from ampstore.legacy.loose import file_error, file_errors, left_over_names
 from ampstore.legacy.names import is_ours, reason_against
+from ampstore.network import may_be_spooled, spools
+from ampstore.spooled import SpooledClaims, SpooledStore
 from ampstore.store import Damage, Store
 from ampstore.store.claims import LEASE, Claims
 from ampstore.store.orphans import LeftOver
@@ -106,7 +111,7 @@ class FileDatabase(MutableMapping[str, object]):
         }  # fmt: skip
         self._tiers = Container(self.path)
         self._file = str(self.path / STORE_NAME)
-        self._store: Store | None = None
+        self._store: Store | SpooledStore | None = None
         self._identity: tuple[int, int] | None = None
 
     @classmethod
@@ -135,7 +140,7 @@ class FileDatabase(MutableMapping[str, object]):
 
     # -- the store tier ------------------------------------------------------------------------
 
-    def _existing(self) -> Store | None:
+    def _existing(self) -> Store | SpooledStore | None:
         """The store, None if the container has none (any more)."""
         try:
             found = os.lstat(self._file)
@@ -153,7 +158,7 @@ class FileDatabase(MutableMapping[str, object]):
             self._identity = identity
         return self._store
 
-    def _writable(self) -> Store:
+    def _writable(self) -> Store | SpooledStore:
         """The store, made if there is none."""
         if self.readonly:
             raise ReadOnlyError(str(self.path))
@@ -168,25 +173,51 @@ class FileDatabase(MutableMapping[str, object]):
             self._identity = (found.st_dev, found.st_ino)
         return store
 
-    def _open(self, flag: str) -> Store:
-        return Store(self._file, flag, allow=self._allow, **self._options)  # type: ignore[arg-type]
+    def _open(self, flag: str) -> Store | SpooledStore:
+        spooled = spools(self.path) if flag != "r" else may_be_spooled(self.path)
+        if not spooled:
+            return Store(self._file, flag, allow=self._allow, **self._options)  # type: ignore[arg-type]
+        if flag == "c":
+            Store(self._file, "c", **self._options).close()  # type: ignore[arg-type]
+        return SpooledStore(Path(self._file), readonly=flag == "r", allow=self._allow, options=self._options)
 
-    def _archived(self, store: Store | None) -> list[str]:
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[Store]:
+        """The store for changes that need the database itself; where hosts share it, as its maintainer."""
+        store = self._writable()
+        if isinstance(store, Store):
+            yield store
+            return
+        with store.maintained() as maintained:
+            yield maintained
+
+    @contextlib.contextmanager
+    def _maintained(self) -> Iterator[Store]:
+        """The store, for one maintainer at a time."""
+        store = self._writable()
+        if isinstance(store, Store):
+            with maintenance_lock(self.path, store.timeout):
+                yield store
+            return
+        with store.maintained() as maintained:
+            yield maintained
+
+    def _archived(self, store: Store | SpooledStore | None) -> list[str]:
         """Keys of the archive that hold a value and that the store has not taken over."""
         archive, left = self._tiers.archive, self._left_in_archive(store)
         return [name for name in archive.names(self._codec.rule) if left is None or name in left]
 
-    def _is_archived(self, store: Store | None, key: object) -> bool:
+    def _is_archived(self, store: Store | SpooledStore | None, key: object) -> bool:
         return self._counts_in_archive(key, store) and self._tiers.archive.holds_entry(key, self._codec.rule)
 
-    def _counts_in_archive(self, key: object, store: Store | None) -> TypeGuard[str]:
+    def _counts_in_archive(self, key: object, store: Store | SpooledStore | None) -> TypeGuard[str]:
         """Whether the store has not taken over a member of that name."""
         if not isinstance(key, str) or not self._tiers.archive.size():
             return False
         left = self._left_in_archive(store)
         return left is None or key in left
 
-    def _left_in_archive(self, store: Store | None) -> set[str] | None:
+    def _left_in_archive(self, store: Store | SpooledStore | None) -> set[str] | None:
         """Names that count in the archive; None if all of them do."""
         if not self._tiers.archive.size():
             return set()
@@ -234,18 +265,21 @@ class FileDatabase(MutableMapping[str, object]):
             store[key] = value
 
     @contextlib.contextmanager
-    def _over_loose(self, store: Store, keys: Iterable[str]) -> Iterator[None]:
+    def _over_loose(self, store: Store | SpooledStore, keys: Iterable[str]) -> Iterator[None]:
         """Loose files of these keys are in the store before the block, and hide nothing after it."""
         torn = self._fold_loose(store, keys)
         yield
         self._remove_torn(store, torn)
 
-    def _fold_loose(self, store: Store, keys: Iterable[str]) -> dict[str, Stamp]:
+    def _fold_loose(self, store: Store | SpooledStore, keys: Iterable[str]) -> dict[str, Stamp]:
         """Bring the loose files of these keys into the store; stamps of those that hold no value."""
         folded, torn = dict[str, Stamp](), dict[str, Stamp]()
         loose = self._tiers.loose
         for key in keys:
             if not isinstance(key, str) or reason_against(key) or (before := loose.stamp(key)) is None:
+                continue
+            if not isinstance(store, Store):
+                torn[key] = before  # no lock keeps others out: it goes when what is newer is there
                 continue
             try:
                 found = loose.load(key, self._codec.rule, settled=True)
@@ -266,7 +300,7 @@ class FileDatabase(MutableMapping[str, object]):
             loose.remove_unchanged(key, stamp)
         return torn
 
-    def _remove_torn(self, store: Store, torn: Mapping[str, Stamp]) -> None:
+    def _remove_torn(self, store: Store | SpooledStore, torn: Mapping[str, Stamp]) -> None:
         if torn:
             store.sync()
         for key, stamp in torn.items():
@@ -289,12 +323,13 @@ class FileDatabase(MutableMapping[str, object]):
             with contextlib.suppress(KeyError):  # another process folded the file just before it went
                 del store[key]
 
-    def _forget_archived(self, store: Store, key: str) -> None:
+    def _forget_archived(self, store: Store | SpooledStore, key: str) -> None:
         """Let a member that nobody could read count no longer."""
         signature = self._tiers.archive.signature()
         left = left_in_archive(store, signature)
         if left and key in left:
-            store.note(FOLDED, f"{signature} {json.dumps(sorted(left - {key}))}")
+            with self._in_place() as database:
+                database.note(FOLDED, f"{signature} {json.dumps(sorted(left - {key}))}")
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
@@ -368,10 +403,13 @@ class FileDatabase(MutableMapping[str, object]):
     def claims(self, lease: float = LEASE) -> Claims:
         """Claims on keys that are being computed: see `ampstore.store.claims`."""
 
-        def around(store: Store, keys: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+        def around(store: Store | SpooledStore, keys: Sequence[str]) -> contextlib.AbstractContextManager[None]:
             return self._over_loose(store, keys)
 
-        return Claims(self._writable, lease, existing=self._existing, around=around)
+        if isinstance(self._writable(), SpooledStore):
+            return SpooledClaims(lambda: cast("SpooledStore", self._writable()), lease, around)
+        place = cast("Callable[[], Store]", self._writable)
+        return Claims(place, lease, existing=cast("Callable[[], Store | None]", self._existing), around=around)
 
     def clear(self) -> None:
         """Delete all entries of all tiers."""
@@ -409,14 +447,14 @@ class FileDatabase(MutableMapping[str, object]):
                 return Report(str(self.path), self._file)
         report = self._fold(loose=True, remove=True, progress=progress)
         self._tiers.remove_left_overs()
-        report.compaction = self._writable().compact(level)
-        report.bytes_after = self._writable().stats().disk
+        with self._in_place() as store:
+            report.compaction = store.compact(level)
+            report.bytes_after = store.stats().disk
         return report
 
     def _fold(self, *, loose: bool, remove: bool, progress: Progress | None = None) -> Report:
-        store = self._writable()
         report = Report(str(self.path), self._file, bytes_before=self._tiers.size())
-        with maintenance_lock(self.path, store.timeout):
+        with self._maintained() as store:
             fold(self._tiers, store, report, self._codec, remove=remove, loose=loose, progress=progress)
         for problem in report.left:
             log.warning("%s: %s of %s stays: %s", self.path, problem.name, problem.where, problem.reason)
@@ -443,10 +481,10 @@ class FileDatabase(MutableMapping[str, object]):
         changes = key_changes(read_images(images), old, new)
         if not dry_run and self.unfolded():
             self.archive()
-        store = self._existing() if dry_run else self._writable()
         report = Rekeyed(self.location, old, new, dry_run=dry_run)
-        known = store if store is not None else ()
-        return change_keys(store, changes, report, progress, [key for key in self.unfolded() if key not in known])
+        with contextlib.nullcontext(self.store) if dry_run else self._in_place() as store:
+            known = store if store is not None else ()
+            return change_keys(store, changes, report, progress, [key for key in self.unfolded() if key not in known])
 
     def unfolded(self) -> list[str]:
         """Keys of loose files and of an archive that is not folded in yet."""
@@ -480,7 +518,7 @@ class FileDatabase(MutableMapping[str, object]):
 
     def left_overs(self) -> Iterator[LeftOver]:
         """What belongs to nothing any more, in the store and beside it."""
-        if (store := self._existing()) is not None:
+        if (store := self.store) is not None:
             yield from store.left_overs()
         for directory in (self.path, self.path / "loose"):
             for name in left_over_names(directory):
@@ -490,7 +528,7 @@ class FileDatabase(MutableMapping[str, object]):
 
     def globals(self) -> Counter[str]:
         """How many values refer to each function or class, in every tier, told without importing any."""
-        store = self._existing()
+        store = self.store
         found = store.globals() if store is not None else Counter[str]()
         for name in self._tiers.names():
             with contextlib.suppress(DamagedArchiveError):
@@ -509,12 +547,14 @@ class FileDatabase(MutableMapping[str, object]):
 
     def renote(self, name: str, was: str | None, value: str) -> bool:
         """Keep a fact if what is noted still is `was`, None for nothing; makes the store if there is none."""
-        return self._writable().renote(name, was, value)
+        with self._in_place() as store:
+            return store.renote(name, was, value)
 
     @property
     def store(self) -> Store | None:
-        """The store of the container, None if it has none yet."""
-        return self._existing()
+        """The store of the container, None if it has none yet; for reading only where hosts share it."""
+        store = self._existing()
+        return store.reader if isinstance(store, SpooledStore) else store
 
 
 def _reopen(path: str, flag: str | None, allow: Allowed, options: Mapping[str, object]) -> FileDatabase:

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from ampstore.backend import parse
 from ampstore.codec import Allowed
@@ -40,7 +40,7 @@ class ServerDatabase(FileDatabase):
         if self._store is None:
             with contextlib.suppress(MissingStoreError):
                 self._store = self._open("r" if self.readonly else "w")
-        return self._store
+        return cast("Store | None", self._store)
 
     def _writable(self) -> Store:
         if self.readonly:
@@ -49,6 +49,9 @@ class ServerDatabase(FileDatabase):
         if store is None:
             store = self._store = self._open("c")
         return store
+
+    def _open(self, flag: str) -> Store:
+        return Store(self._file, flag, allow=self._allow, **self._options)  # type: ignore[arg-type]
 
     # -- entries -------------------------------------------------------------------------------
 

@@ -76,8 +76,13 @@ def migrations() -> Path:
     raise FileNotFoundError(f"no migrations/ in or beside {package}; reinstall ampstore")
 
 
-def create(path: Path, timeout: float) -> None:
+def create(path: Path, timeout: float, *, shared: bool = False) -> None:
     """Make a new, empty store at `path`, unless somebody else does first.
+
+    Parameters
+    ----------
+    shared : bool
+        Several hosts may have the file system: the store gets no WAL.
 
     Raises
     ------
@@ -97,7 +102,7 @@ def create(path: Path, timeout: float) -> None:
     if found is not None and found.st_size:
         return
     try:
-        with _new_store(path) as made:
+        with _new_store(path, shared) as made:
             _publish(made, path) if found is None else _replace_empty(made, path, timeout)
     except FileNotFoundError as err:
         raise MissingStoreError(str(path), f"there is no directory {path.parent}; create it first") from err
@@ -117,13 +122,13 @@ def not_a_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _new_store(path: Path) -> Iterator[Path]:
+def _new_store(path: Path, shared: bool) -> Iterator[Path]:
     """A complete store under a name that cannot be guessed, beside `path`; removed afterwards."""
     made = path.parent / f".{path.name[:200]}.{secrets.token_hex(8)}.new"
     try:
         os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # umask decides
         try:
-            _fill(made)
+            _fill(made, shared)
         except sqlite3.Error as err:
             raise StorageError(str(path), f"cannot be created (SQLite: {err})") from err
         yield made
@@ -133,13 +138,14 @@ def _new_store(path: Path) -> Iterator[Path]:
                 os.unlink(f"{made}{suffix}")
 
 
-def _fill(made: Path) -> None:
+def _fill(made: Path, shared: bool) -> None:
     with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         # WAL is a property of the file, set while nobody else can see it: per connection it ignores
         # busy_timeout, and 56 of 9624 simultaneous opens failed.
-        connection.execute("PRAGMA journal_mode=WAL")
+        if not shared:
+            connection.execute("PRAGMA journal_mode=WAL")
         _make_tables(connection)
         connection.executemany("INSERT INTO info (name, value) VALUES (?, ?)", new_facts().items())
         # Not left to close(): a checkpoint that fails there (full disk) is not told, and half of one got published.

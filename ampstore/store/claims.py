@@ -18,19 +18,15 @@ When a claim is taken from its owner:
 """
 
 import contextlib
-import functools
-import hashlib
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampstore.codec import Blob
 from ampstore.errors import StoreError
+from ampstore.owner import has_ended, new_owner
 
 if TYPE_CHECKING:
     from ampstore.store.store import Store
@@ -261,53 +257,3 @@ class Claims:
 
 def _key_of(pair: tuple[str, Blob]) -> str:
     return pair[0]
-
-
-# -- owners --------------------------------------------------------------------------------------
-
-
-def new_owner() -> str:
-    """Name of a new owner of claims: host:process:machine-start:random."""
-    pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{_machine()}-{_start_of(pid)}:{uuid.uuid4().hex}"
-
-
-def has_ended(owner: str) -> bool:
-    """Whether the process of an owner is known to have ended; False if that cannot be known here."""
-    try:
-        _, pid, birth, _ = owner.rsplit(":", 3)
-        machine, start = birth.split("-")
-        number = int(pid)
-    except ValueError:
-        return False
-    if not machine or machine != _machine():
-        return False
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        pass  # another user's; /proc may hide it
-    return _start_of(number) not in (start, None)
-
-
-@functools.cache
-def _machine() -> str:
-    """Name of this boot of this machine and of the set of process numbers in it; "" if it has none."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-        numbers = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-    return hashlib.blake2b(f"{boot} {numbers}".encode(), digest_size=6).hexdigest()
-
-
-def _start_of(pid: int) -> str | None:
-    """When a process began, in ticks since boot; "" if only its exit status is left, None if it cannot be known."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return "" if state in (b"Z", b"X") else fields[18].decode()

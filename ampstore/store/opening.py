@@ -10,11 +10,14 @@ from ampstore.backend import Backend, Durability, Server, SQLite, is_url, parse
 from ampstore.backend.objects import VERSION_TABLE, holds
 from ampstore.backend.objects import check as check_objects
 from ampstore.errors import DriverMissingError, MissingStoreError, NotAStoreError, OutdatedStoreError
+from ampstore.network import may_be_spooled, spools
 
 if TYPE_CHECKING:
     from ampstore.backend.postgresql import PostgreSQL
 
 Flag = Literal["r", "w", "c", "n"]
+
+_ONE_WRITER = "it is kept in a rollback journal, for writers that take turns by the locks of the file system"
 
 
 def locate(name: str | os.PathLike[str]) -> Path | Server:
@@ -61,13 +64,14 @@ def _check_may_create(server: Server, revision: str | None, flag: Flag) -> None:
 
 def open_file(path: Path, flag: Flag, timeout: float, durability: Durability) -> SQLite:
     """Backend of an existing or new store at HEAD in one file."""
+    shared = may_be_spooled(path) if flag == "r" else spools(path, _ONE_WRITER)
     if flag in ("c", "n"):
-        schema.create(path, timeout)
+        schema.create(path, timeout, shared=shared)
     elif not path.is_file():
         if path.exists():
             raise NotAStoreError(str(path), schema.not_a_file(path))
         raise MissingStoreError(str(path), f"there is no store here, and flag {flag!r} does not create one; 'c' does")
-    backend = SQLite(path, readonly=flag == "r", timeout=timeout, durability=durability)
+    backend = SQLite(path, readonly=flag == "r", timeout=timeout, durability=durability, shared=shared)
     try:
         if not _at_head(backend):
             _upgrade(backend)

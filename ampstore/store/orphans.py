@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ampstore.backend import Backend, SQLite
-from ampstore.store.claims import has_ended
+from ampstore.owner import has_ended
 
 _RANDOM = r"\.[0-9a-f]{8,16}\.new(-wal|-shm|-journal)?"
 

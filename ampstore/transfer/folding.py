@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from ampstore.codec import Codec
 from ampstore.errors import CodecError
@@ -51,7 +52,14 @@ def fold(
     work.finish(remove)
 
 
-def left_in_archive(store: Store, signature: str) -> set[str] | None:
+class Noting(Protocol):
+    """A store as far as it keeps facts."""
+
+    def noted(self, name: str) -> str | None:
+        """A fact about the store, None if it was never noted."""
+
+
+def left_in_archive(store: Noting, signature: str) -> set[str] | None:
     """Names that this archive has and the store did not take over; None if it was never folded."""
     noted, _, names = (store.noted(FOLDED) or "").partition(" ")
     if not signature or noted != signature:

@@ -1,0 +1,58 @@
+"""Who holds a claim or a lease: a process, named so that others of the same machine can see whether it has ended.
+
+A host and a number of a process are not enough: numbers are used again, containers have numbers of their own, and
+a name of a host may belong to several machines.
+"""
+
+import functools
+import hashlib
+import os
+import socket
+import uuid
+
+
+def new_owner() -> str:
+    """Name of a new owner of claims: host:process:machine-start:random."""
+    pid = os.getpid()
+    return f"{socket.gethostname()}:{pid}:{_machine()}-{_start_of(pid)}:{uuid.uuid4().hex}"
+
+
+def has_ended(owner: str) -> bool:
+    """Whether the process of an owner is known to have ended; False if that cannot be known here."""
+    try:
+        _, pid, birth, _ = owner.rsplit(":", 3)
+        machine, start = birth.split("-")
+        number = int(pid)
+    except ValueError:
+        return False
+    if not machine or machine != _machine():
+        return False
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass  # another user's; /proc may hide it
+    return _start_of(number) not in (start, None)
+
+
+@functools.cache
+def _machine() -> str:
+    """Name of this boot of this machine and of the set of process numbers in it; "" if it has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    return hashlib.blake2b(f"{boot} {numbers}".encode(), digest_size=6).hexdigest()
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process began, in ticks since boot; "" if only its exit status is left, None if it cannot be known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, *fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return "" if state in (b"Z", b"X") else fields[18].decode()
