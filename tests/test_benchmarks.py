@@ -239,3 +239,14 @@ def test_every_benchmark_that_is_there_has_its_options():
             continue
         options = {option for parameter in main.params for option in parameter.opts}
         assert set(section.outputs) | {f"--{effort}" for effort in section.efforts} <= options
+
+
+def test_random_batches_are_timed_for_every_reader(tmp_path):
+    """Every sample of an epoch arrives, through PyTorch's own DataLoader, in this process."""
+    pytest.importorskip("torch")
+    from benchmarks import readers
+
+    times = readers.measure(Values("generic 1 kB", 20, generic), 20, 8, 2, [0], str(tmp_path))
+    assert list(times) == ["ampstore", *(name for name in readers.PEERS if is_present(name))]
+    assert all(len(found[0]) == 2 for found in times.values())
+    assert "ampstore" in str(readers.sheet("title", times).rows)
