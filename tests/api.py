@@ -3,7 +3,8 @@
     python tests/api.py            # print them
     python tests/api.py --write    # into tests/data/api.txt, after a change that is meant
 
-A class shows its public methods and properties, an error its bases, a constant its type.
+A class shows its public methods and properties, what it is of the standard library, an error its bases, a constant
+its type.
 """
 
 import importlib
@@ -40,7 +41,8 @@ def _class(name, cls):
     if issubclass(cls, BaseException):
         yield f"class {name}({bases})"
         return
-    yield f"class {name}({bases}){_signature(cls)}"
+    foreign = (base.__name__ for base in cls.__mro__[1:-1] if base.__module__.split(".")[0] != "ampstore")
+    yield f"class {name}({next(foreign, 'object')}){_signature(cls)}"
     for attribute in sorted(set(dir(cls)) - set(dir(object))):
         if attribute.startswith("_"):
             continue
