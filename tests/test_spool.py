@@ -71,7 +71,8 @@ def test_others_see_at_once_what_is_written_and_no_wal_is_made(path):
         assert one.missing(["a", "x", "c"]) == ["x"]
         assert one.get_many(["c", "x", "a"]) == {"c": 3, "a": [1, 2]}
         assert stored(path) == set()
-        one.archive()
+        assert two.tiers() == {"store": 0, "loose": 0, "archive": 0, "spool": 3}
+        assert one.archive().written == 3
         assert stored(path) == {"a", "b", "c"}
         assert (two["a"], one["b"], len(two)) == ([1, 2], 2, 3)
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
@@ -152,6 +153,28 @@ def test_clear_empties_all_tiers(path):
         assert len(database) == 0
         database.archive()
         assert (database.keys(), stored(path)) == ([], set())
+
+
+def test_a_container_that_comes_to_a_local_disk_keeps_what_waits_in_its_spool(path, nfs):
+    """Read through the spool with "r", folded by the first writer; copying without it is refused."""
+    from ampstore.errors import StoreError
+    from ampstore.transfer import copy
+
+    with FileDatabase(path) as database:
+        database["a"] = 1
+    with pytest.raises(StoreError, match="ampstore archive"):
+        copy(path, path.parent / "copy.db")
+    nfs.setattr(network, "file_system", lambda _: FileSystem("ext", shared=False))
+    nfs.setattr(network, "_known", {})
+    with FileDatabase(path, "r") as reader:
+        assert reader["a"] == 1
+    with FileDatabase(path) as database:
+        assert database["a"] == 1
+        assert isinstance(database.store, ampstore.Store)
+        database["a"] = 2
+    with FileDatabase(path) as database:
+        assert database["a"] == 2
+    copy(path, path.parent / "copy.db")
 
 
 # -- segments ------------------------------------------------------------------------------------

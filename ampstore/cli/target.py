@@ -73,9 +73,12 @@ def store_file(path: Path) -> Path:
         If there is none.
     """
     from ampstore.legacy import container_path
+    from ampstore.spool import check_folded
     from ampstore.transfer import STORE_NAME
 
     file = path if path.is_file() else container_path(path) / STORE_NAME
+    if not path.is_file():
+        check_folded(container_path(path))
     if not file.is_file():
         raise MissingStoreError(str(path), "there is no store here; `ampstore migrate` makes one of a legacy container")
     return file

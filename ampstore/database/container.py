@@ -43,6 +43,7 @@ from ampstore.legacy import Container, Stamp, check_own, container_path, mainten
 from ampstore.legacy.loose import file_error, file_errors, left_over_names
 from ampstore.legacy.names import is_ours, reason_against
 from ampstore.network import may_be_spooled, spools
+from ampstore.spool import has_segments
 from ampstore.spooled import SpooledClaims, SpooledStore
 from ampstore.store import Damage, Store
 from ampstore.store.claims import LEASE, Claims
@@ -175,10 +176,19 @@ class FileDatabase(MutableMapping[str, object]):
 
     def _open(self, flag: str) -> Store | SpooledStore:
         spooled = spools(self.path) if flag != "r" else may_be_spooled(self.path)
+        if not spooled and has_segments(self.path):  # it was on a shared file system before
+            if flag == "r":
+                spooled = True
+            else:
+                with contextlib.closing(self._spooled("w")) as store, store.maintained():
+                    pass
         if not spooled:
             return Store(self._file, flag, allow=self._allow, **self._options)  # type: ignore[arg-type]
         if flag == "c":
             Store(self._file, "c", **self._options).close()  # type: ignore[arg-type]
+        return self._spooled(flag)
+
+    def _spooled(self, flag: str) -> SpooledStore:
         return SpooledStore(Path(self._file), readonly=flag == "r", allow=self._allow, options=self._options)
 
     @contextlib.contextmanager
@@ -456,6 +466,8 @@ class FileDatabase(MutableMapping[str, object]):
         report = Report(str(self.path), self._file, bytes_before=self._tiers.size())
         with self._maintained() as store:
             fold(self._tiers, store, report, self._codec, remove=remove, loose=loose, progress=progress)
+        if isinstance(self._store, SpooledStore):
+            report.entries, report.written = report.entries + self._store.folded, report.written + self._store.folded
         for problem in report.left:
             log.warning("%s: %s of %s stays: %s", self.path, problem.name, problem.where, problem.reason)
         return report
@@ -494,13 +506,13 @@ class FileDatabase(MutableMapping[str, object]):
 
     def tiers(self) -> dict[str, int]:
         """Entries in each tier; a key may be in several."""
-        store = self._existing()
-        loose = sum(1 for _ in self._tiers.loose.names())
-        return {
+        existing, store = self._existing(), self.store
+        found = {
             "store": len(store) if store is not None else 0,
-            "loose": loose,
+            "loose": sum(1 for _ in self._tiers.loose.names()),
             "archive": len(self._tiers.archive.members()),
         }
+        return {**found, "spool": len(existing.fresh())} if isinstance(existing, SpooledStore) else found
 
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, in every tier, found by reading all of it."""

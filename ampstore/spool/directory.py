@@ -13,10 +13,11 @@ from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 from ampstore.durable import make_directory
-from ampstore.errors import CorruptEntryError, StorageError
+from ampstore.errors import CorruptEntryError, StorageError, StoreError
 from ampstore.owner import has_ended, new_owner
 from ampstore.spool.segment import Appender, Entry, Record, commits
 
+DIRECTORY = "spool"
 SUFFIX = ".seg"
 SEAL = ".sealed"
 SEALED = 1 << 62
@@ -262,6 +263,29 @@ class Spool:
         """Now, by the clock that stamps files: that of a maintainer's lease, which was just renewed."""
         stamps = [os.stat(path).st_mtime for path in self.directory.glob("maintainer.*")]
         return max(stamps, default=0.0)
+
+
+def has_segments(container: Path) -> bool:
+    """Whether entries of a container may wait in its spool."""
+    try:
+        return any(name.endswith((SUFFIX, SEAL)) for name in os.listdir(container / DIRECTORY))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def check_folded(container: Path) -> None:
+    """Refuse to pass over entries that wait in the spool of a container.
+
+    Raises
+    ------
+    StoreError
+    """
+    if has_segments(container):
+        raise StoreError(
+            str(container),
+            "entries that hosts wrote wait in its spool; run `ampstore archive` on it first (ten minutes after the last"
+            " writer was killed on another host at the latest, that empties it)",
+        )
 
 
 def patiently(directory: Path, call: Callable[[], Result]) -> Result:

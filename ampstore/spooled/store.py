@@ -32,12 +32,11 @@ from ampstore.errors import (
 )
 from ampstore.lease import Lease
 from ampstore.legacy.loose import file_errors
-from ampstore.spool import SEALED, Entry, Record, RemovedSegmentError, Spool
+from ampstore.spool import DIRECTORY, SEALED, Entry, Record, RemovedSegmentError, Spool
 from ampstore.store import Damage, Store
 
 log = logging.getLogger(__name__)
 
-DIRECTORY = "spool"
 NOTE = "spool "
 RECOVERED = "recovered "
 FORGOTTEN = 7 * 86400.0
@@ -63,6 +62,11 @@ class SpooledStore(MutableMapping[str, object]):
         The store's file; it exists.
     readonly, allow, options
         As in `FileDatabase`.
+
+    Attributes
+    ----------
+    folded : int
+        Entries of the spool that the last use of `maintained` brought into the store.
     """
 
     in_place = False  # a value that is read and written again could overtake a newer one of another host
@@ -70,6 +74,7 @@ class SpooledStore(MutableMapping[str, object]):
     def __init__(self, path: Path, *, readonly: bool, allow: Allowed, options: Mapping[str, object]) -> None:
         self.path = path
         self.readonly = readonly
+        self.folded = 0
         self._allow = allow
         self._options = dict(options)
         self._timeout = float(self._options.get("timeout", 30.0))  # type: ignore[arg-type]
@@ -115,7 +120,7 @@ class SpooledStore(MutableMapping[str, object]):
                 return  # the read says what is wrong
             time.sleep(0.005)
 
-    def _fresh(self) -> dict[str, Entry]:
+    def fresh(self) -> dict[str, Entry]:
         """Newest entries of the spool that the store does not have."""
         if not self.spool.look():
             return {}
@@ -129,7 +134,7 @@ class SpooledStore(MutableMapping[str, object]):
     def _find(self, key: str) -> tuple[Entry, bytes] | None:
         """Entry and payload from the spool; None if the store has the word."""
         for _ in range(ROUNDS):
-            entry = self._fresh().get(key)
+            entry = self.fresh().get(key)
             if entry is None:
                 return None
             if entry.deleted:
@@ -153,18 +158,18 @@ class SpooledStore(MutableMapping[str, object]):
         return self._codec.decode(key, entry.codec, entry.size, entry.checksum, payload)
 
     def __contains__(self, key: object) -> bool:
-        if isinstance(key, str) and (entry := self._fresh().get(key)) is not None:
+        if isinstance(key, str) and (entry := self.fresh().get(key)) is not None:
             return not entry.deleted
         return self._read(lambda: key in self.reader)
 
     def __iter__(self) -> Iterator[str]:
-        fresh = self._fresh()
+        fresh = self.fresh()
         stored = self._read(lambda: list(self.reader))
         gone = {key for key, entry in fresh.items() if entry.deleted}
         yield from (key for key in dict.fromkeys([*stored, *fresh]) if key not in gone)
 
     def __len__(self) -> int:
-        fresh = self._fresh()
+        fresh = self.fresh()
         if not fresh:
             return self._read(lambda: len(self.reader))
         there = len(fresh) - len(self._read(lambda: self.reader.missing(fresh)))
@@ -173,7 +178,7 @@ class SpooledStore(MutableMapping[str, object]):
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys that are not there, in their order."""
-        fresh = self._fresh()
+        fresh = self.fresh()
         wanted = list(dict.fromkeys(keys))
         absent = set(self._read(lambda: self.reader.missing([key for key in wanted if key not in fresh])))
         return [key for key in wanted if key in absent or (key in fresh and fresh[key].deleted)]
@@ -181,7 +186,7 @@ class SpooledStore(MutableMapping[str, object]):
     def get_many(self, keys: Iterable[str]) -> dict[str, object]:
         """Values of those keys that are there, in the order of the keys."""
         wanted = list(dict.fromkeys(keys))
-        fresh = self._fresh()
+        fresh = self.fresh()
         stored = self._read(lambda: self.reader.get_many([key for key in wanted if key not in fresh]))
         found = dict[str, object]()
         for key in wanted:
@@ -288,7 +293,7 @@ class SpooledStore(MutableMapping[str, object]):
             raise ReadOnlyError(str(self.path.parent))
         self._make_spool()
         with self.lease.held(self.timeout), contextlib.closing(self._store("w")) as store:
-            self._fold(store)
+            self.folded = self._fold(store)
             yield store
 
     def _fold_if_free(self) -> None:
@@ -372,7 +377,7 @@ class SpooledStore(MutableMapping[str, object]):
     def verify(self) -> Iterator[Damage]:
         """Everything that is damaged, in the store and in the spool."""
         yield from self.reader.verify()
-        for entry in list(self._fresh().values()):
+        for entry in list(self.fresh().values()):
             try:
                 payload = self.spool.payload(entry) if not entry.deleted else None
                 if payload is not None:

@@ -11,6 +11,7 @@ from ampstore.errors import AmpstoreError, MissingStoreError
 from ampstore.legacy import Container, Problem, check_name, container_path, maintenance_lock
 from ampstore.legacy.archive import write_archive
 from ampstore.legacy.loose import file_errors
+from ampstore.spool import check_folded
 from ampstore.store import Store
 from ampstore.transfer.folding import fold
 from ampstore.transfer.report import Progress, Report
@@ -95,6 +96,7 @@ def import_legacy(
     if not directory.is_dir():
         raise MissingStoreError(str(directory), "there is no such container")
     target = _target(directory, into)
+    check_folded(directory)
     container = Container(directory)
     report = Report(str(directory), str(target), dry_run=dry_run, bytes_before=container.size())
     started = time.monotonic()

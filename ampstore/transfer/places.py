@@ -21,6 +21,7 @@ from ampstore.legacy import Container, LegacyDatabase, container_path, maintenan
 from ampstore.legacy.container import SUFFIX
 from ampstore.legacy.loose import file_errors
 from ampstore.legacy.names import reason_against
+from ampstore.spool import check_folded
 from ampstore.store import Store
 from ampstore.store.opening import Flag
 from ampstore.transfer.folding import fold
@@ -85,6 +86,7 @@ def opened_side(name: object, *, allow: Allowed = (), jobs: int = 1, timeout: fl
 @contextlib.contextmanager
 def _store_in(directory: Path, flag: Flag, allow: Allowed, timeout: float) -> Iterator[StoreSide | NoSide]:
     file = directory / STORE_NAME
+    check_folded(directory)
     if flag == "r" and not file.is_file():
         yield NoSide(str(directory))
         return
@@ -129,6 +131,7 @@ def _container(directory: Path, allow: Allowed, timeout: float) -> Iterator[Stor
     with file_errors(directory, "made"):
         make_directory(directory)
     container = Container(directory)
+    check_folded(directory)
     with Store(directory / STORE_NAME, "c", allow=allow, timeout=timeout) as store:
         if container.names():
             report = Report(str(directory), str(store.path), bytes_before=container.size())
