@@ -186,6 +186,12 @@ class Connections:
         """Our error for one of SQLite's."""
         if isinstance(err, sqlite3.ProgrammingError) and self.closed:
             return ClosedError(str(self.path))
+        if self.shared and _is_io_error(err):
+            return StorageError(
+                str(self.path),
+                f"the network file system failed, or has no locks (SQLite: {err}); mount it with locks that reach all"
+                " hosts (Lustre: flock; NFS: lockd), or keep the store on a local disk",
+            )
         return translate(err, self.path, self.timeout)
 
     @contextlib.contextmanager
