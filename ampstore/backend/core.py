@@ -127,6 +127,8 @@ def statements_of(dialect: Dialect) -> Statements:
     row = (entry.c.key, entry.c.codec, entry.c.size, entry.c.checksum, entry.c.payload)
     groups = dialect.groups.items()
     span = span_of_ids()
+    # Sizes first: to group the rows themselves, SQLite would sort them with their payloads, in memory.
+    sizes = select(entry.c.codec, entry.c.size, stored.label("stored")).cte("sizes").prefix_with("MATERIALIZED")
     head = (*(entry.c[name] for name in ENTRY[:4]), stored, *(entry.c[name] for name in ENTRY[4:6]))
     return Statements(
         fetch=text(dialect.rows_of(*row[1:], row[0]).where(key), "key"),
@@ -143,7 +145,9 @@ def statements_of(dialect: Dialect) -> Statements:
         objects="" if gate else text(_objects()),
         revision=text(select(column("version_num")).select_from(table(VERSION_TABLE))),
         kinds=text(
-            select(entry.c.codec, func.count(), func.sum(entry.c.size), func.sum(stored)).group_by(entry.c.codec)
+            select(sizes.c.codec, func.count(), func.sum(sizes.c.size), func.sum(sizes.c.stored)).group_by(
+                sizes.c.codec
+            )
         ),
         listing=text(
             chunk(
