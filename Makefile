@@ -33,7 +33,7 @@ demo: $(VENV)/.package
 	@$(VENV)/bin/python examples/demo.py demo
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 -m 'not soak'
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m 'not soak'
 
 amp: $(VENV)/.package
 	$(VENV)/bin/python tests/amp/environment.py
