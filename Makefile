@@ -1,5 +1,6 @@
 # make demo    set up and show a real Amp database migrated and read back
 # make test    set up and run the tests
+# make soak    the runs that CI leaves out; AMPSTORE_SOAK_SECONDS is the length of the mixed load, 1800 if not set
 # make faults  the long fault suite: hours; renews the table in docs/reliability.md
 # make releases  the wheel on every Python that is here, and on the oldest dependencies
 # make docs    the site, below docs/_build
@@ -39,7 +40,7 @@ amp: $(VENV)/.package
 	$(VENV)/bin/python tests/amp/environment.py
 
 soak: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m soak
+	$(VENV)/bin/python -m pytest -m soak -s
 
 faults: $(VENV)/.test
 	@rm -rf .faults
