@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import sys
 import tarfile
+import tempfile
 import threading
 from pathlib import Path
 
@@ -76,17 +77,53 @@ def raw():
     return rows
 
 
+_temporary = []
+"""Directories that this process made in the directory for temporary files, since the last look."""
+
+
+def _mkdtemp(*args, make=tempfile.mkdtemp, **more):
+    _temporary.append(make(*args, **more))
+    return _temporary[-1]
+
+
+tempfile.mkdtemp = _mkdtemp
+
+
 @pytest.fixture(autouse=True)
 def nothing_leaks():
-    """Every test gives back its threads and file descriptors."""
+    """Every test gives back its threads, file descriptors, child processes and temporary directories."""
     gc.collect()
     gc.freeze()  # the second look need not walk what was there before: 40 ms a test instead of 200
-    threads, descriptors = threading.active_count(), _descriptors()
+    threads, descriptors, children = threading.active_count(), _descriptors(), _children()
+    _temporary.clear()
     yield
     gc.collect()
     assert threading.active_count() <= threads, threading.enumerate()
     leaked = _descriptors() - descriptors
     assert not {name for name in leaked if "sqlite" in name or ".db" in name or "ampdb" in name}, leaked
+    assert not _children() - children, _children() - children
+    left = [path for path in _temporary if Path(path).name.startswith("ampstore") and os.path.lexists(path)]
+    assert not left, left
+
+
+_OF_PYTHON = ("resource_tracker", "forkserver")  # of multiprocessing; they stay until the interpreter ends
+
+
+def _children():
+    """Child processes, running or not waited for: pid and command line."""
+    try:
+        # One call where there is no child, as in nearly all tests; looking through /proc costs some ms.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return set()
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                command = (entry / "cmdline").read_text().replace("\0", " ")[:300]
+                if not any(name in command for name in _OF_PYTHON):
+                    found.add(f"{entry.name}: {command}")
+    return found
 
 
 def _descriptors():
