@@ -277,9 +277,14 @@ def test_every_key_is_claimed_once_by_many_processes(tmp_path, processes):
     ]
     for process in started:
         process.start()
-    shares = [found.get(timeout=60)[1] for _ in started]
-    for process in started:
-        process.join(30)
+    try:
+        shares = [found.get(timeout=5 * processes + 60)[1] for _ in started]
+        for process in started:
+            process.join(30)
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
     everything = [key for share in shares for key in share]
     assert sorted(everything) == sorted(str(n) for n in range(400))
 

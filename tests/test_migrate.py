@@ -23,7 +23,7 @@ from ampstore import FileDatabase, Store
 from ampstore.cli import main
 from ampstore.codec import Rule
 from ampstore.errors import BusyError, MissingStoreError
-from ampstore.legacy import Container, LegacyDatabase, maintenance_lock
+from ampstore.legacy import Archive, Container, LegacyDatabase, maintenance_lock
 from ampstore.transfer import Report, export_legacy, find_containers, folding, import_legacy
 
 SOUND = [
@@ -507,6 +507,25 @@ def test_nothing_of_a_legacy_writer_is_lost_while_migrating(tmp_path, remove):
     with FileDatabase(container) as database:
         values = {key: database[key] for key in database}
     assert values == {f"base{n}": n for n in range(100)} | {f"live{k}": [19, k, [0.5] * 50] for k in range(20)}
+
+
+def test_a_loose_file_stays_as_long_as_an_older_value_is_archived(tmp_path, monkeypatch):
+    """At no moment, and so after no kill, does a legacy program see the older one."""
+    container, seen = tmp_path / "x.ampdb", []
+    write_loose(container, {"k": "new"})
+    write_archive(container / "archive.tar.gz", {"k": "old", "other": 1})
+    remove = Archive.remove_unchanged
+
+    def look(archive, signature):
+        seen.append(LegacyDatabase(container)["k"])
+        return remove(archive, signature)
+
+    monkeypatch.setattr(Archive, "remove_unchanged", look)
+    assert import_legacy(container, remove_source=True).removed == 2
+    assert seen == ["new"]
+    assert not os.listdir(container / "loose")
+    with FileDatabase(container) as database:
+        assert dict(database) == {"k": "new", "other": 1}
 
 
 def test_a_rewrite_within_one_tick_of_the_clock_is_not_removed(tmp_path):

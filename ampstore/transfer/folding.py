@@ -1,7 +1,7 @@
 """The legacy tiers of a container folded into a store; see the package for the rules."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ampstore.codec import Codec
@@ -71,12 +71,15 @@ class _Fold:
     """One fold at work.
 
     `shadowed` are the archived names over which a loose file lies, `settled` the archived names that
-    the store need not take any more, `taken` those that it took from this very archive before.
+    the store need not take any more, `taken` those that it took from this very archive before. `late`
+    are the loose files over an archived value: they go after the archive, or not at all, since without
+    them a legacy program would see the older value, and its own archive() bring it back as a loose file.
     """
 
     def __init__(self, container: Container, store: Store | None, report: Report, codec: Codec, loose: bool) -> None:
         self.container, self.store, self.report, self.codec, self.loose = container, store, report, codec, loose
         self.signature = container.archive.signature()
+        self.late = list[Encoded]()
         self.own = store is not None and store.path is not None and store.path.parent == container.directory
         members = container.archive.members().keys()
         self.shadowed = {name for name in members if container.loose.stamp(name)}
@@ -138,7 +141,12 @@ class _Fold:
         if self.store is None:
             return
         self.store.sync()
-        stamps = ((entry.name, entry.stamp) for entry in settled if entry.stamp)
+        over = {e.name for e in settled if e.name in self.shadowed or e.name in self.container.archive}
+        self.late += [entry for entry in settled if entry.name in over]
+        self._remove(entry for entry in settled if entry.name not in over)
+
+    def _remove(self, entries: Iterable[Encoded]) -> None:
+        stamps = ((entry.name, entry.stamp) for entry in entries if entry.stamp)
         self.report.removed += sum(self.container.loose.remove_unchanged(name, stamp) for name, stamp in stamps)
 
     def finish(self, remove: bool) -> None:
@@ -152,7 +160,9 @@ class _Fold:
             store.note(FOLDED, f"{self.signature} {json.dumps(sorted(left))}")
         if remove and not left and not archive.problems():
             store.sync()
-            self.report.removed += archive.remove_unchanged(self.signature)
+            if archive.remove_unchanged(self.signature):
+                self.report.removed += 1
+                self._remove(self.late)
 
     def _is_there(self, entry: Encoded) -> bool:
         return entry.where == "archive" or self.container.loose.stamp(entry.name) == entry.stamp

@@ -8,7 +8,6 @@ import pickle
 import shutil
 import tarfile
 import time
-import zlib
 
 import pytest
 
@@ -290,4 +289,3 @@ def test_hostile_tars_touch_nothing_outside_in_bounded_time_and_memory(fault, tm
                 fault.wrong(f"{kind}: made {path}")
         shutil.rmtree(container)
     fault.fact(peak_mb=round(peak), slowest_seconds=round(slowest, 1))
-    assert zlib.crc32(b"") == 0

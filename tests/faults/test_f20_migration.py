@@ -46,3 +46,74 @@ def test_a_migration_that_is_killed_beside_a_legacy_writer_loses_nothing(fault, 
     back = ampstore.LegacyDatabase(tmp_path / "back.ampdb")
     if {key: back[key] for key in back} != found:
         fault.wrong("the export differs")
+
+
+LEGACY = """
+import os, pickle, sys, tarfile, time
+container, rounds = sys.argv[1], int(sys.argv[2])
+loose, packed = f"{container}/loose", f"{container}/archive.tar.gz"
+
+def archive():
+    # As Amp does: unpack what has no loose file, rewrite in place, remove the files that were listed.
+    try:
+        with tarfile.open(packed) as tar:
+            for member in tar:
+                if member.name not in os.listdir(loose):
+                    tar.extract(member, loose)
+    except (OSError, EOFError, tarfile.TarError):
+        pass
+    names = os.listdir(loose)
+    with tarfile.open(packed, "w:gz") as tar:
+        for name in names:
+            try:
+                tar.add(f"{loose}/{name}", arcname=name)
+            except FileNotFoundError:
+                pass
+    for name in names:
+        try:
+            os.unlink(f"{loose}/{name}")
+        except FileNotFoundError:
+            pass
+
+last = {}
+for n in range(rounds):
+    for k in (n, n - 7):  # each key twice, with an archive() in between
+        last[k] = n
+        with open(f"{loose}/live{k}", "wb") as file:
+            pickle.dump([n, k, [0.5] * 50], file, 0)
+    time.sleep(0.005)
+    if n % 5 == 4:
+        archive()
+print(*(f"{k}:{n}" for k, n in sorted(last.items())), flush=True)
+"""
+
+
+@pytest.mark.fault("F20", "the same beside a legacy archive(), which unpacks and rewrites in place")
+def test_a_legacy_archive_beside_a_migration_that_is_killed_brings_nothing_old_back(fault, tmp_path):
+    """What the program wrote last is what is found, though old values come out of the old archive as loose files."""
+    container = tmp_path / "x.ampdb"
+    write_loose(container, {"base": [1]})
+    command = [sys.executable, "-m", "ampstore", "migrate", container, "--remove-source", "--jobs", "1"]
+    writer = start([sys.executable, "-c", LEGACY, container, fault.times(60, 2000)])
+    try:
+        while writer.poll() is None:
+            process = start(command)
+            time.sleep(fault.random.uniform(0.2, 3.0))
+            kill(process)
+            fault.injected()
+    finally:
+        ended = finish(writer, 600)
+        kill(writer)
+    if ended.code:
+        fault.wrong(f"the legacy program ended with {ended.code}: {ended.errors[-500:]}")
+    if (last := run(command, 120)).code:
+        fault.wrong(f"the last run ended with {last.code}: {last.errors[-500:]}")
+    with ampstore.FileDatabase(container) as database:
+        for key, round_ in (pair.split(":") for pair in ended.output.split()):
+            found = database.get(f"live{key}", [None])[0]
+            if found is None:
+                fault.lost(f"live{key}")
+            elif found != int(round_):
+                fault.wrong(f"live{key} is of round {found}, not {round_}")
+        if database["base"] != [1]:
+            fault.wrong("base")
