@@ -306,8 +306,10 @@ class FileDatabase(MutableMapping[str, object]):
                     folded[key] = found[1]
         if folded:
             store.sync()  # the files go now; the WAL alone would not survive a power cut
-        for key, stamp in folded.items():
-            loose.remove_unchanged(key, stamp)
+            with store.batch():  # nobody writes anything newer before they are gone from the disk
+                for key, stamp in folded.items():
+                    loose.remove_unchanged(key, stamp)
+                loose.sync()
         return torn
 
     def _remove_torn(self, store: Store | SpooledStore, torn: Mapping[str, Stamp]) -> None:
@@ -330,6 +332,7 @@ class FileDatabase(MutableMapping[str, object]):
         with contextlib.suppress(KeyError):
             del store[key]
         if not reason_against(key) and self._tiers.loose.remove(key):
+            self._tiers.loose.sync()
             with contextlib.suppress(KeyError):  # another process folded the file just before it went
                 del store[key]
 
@@ -432,6 +435,7 @@ class FileDatabase(MutableMapping[str, object]):
             store.clear()
         for name in list(self._tiers.loose.names()):
             self._tiers.loose.remove(name)
+        self._tiers.loose.sync()
         if store is not None:
             store.clear()  # what another process folded meanwhile
 

@@ -206,7 +206,8 @@ class LegacyDatabase(MutableMapping[str, object]):
         if key in self._tiers.archive:
             with maintenance_lock(self.path, _TIMEOUT):
                 self._rewrite_archive({}, without=key)
-        self._tiers.loose.remove(key)
+        if self._tiers.loose.remove(key):
+            self._tiers.loose.sync()
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str) or reason_against(key):

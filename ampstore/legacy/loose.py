@@ -236,6 +236,11 @@ class Loose:
         with file_errors(self.directory / name, "removed"):
             return remove_if(self.directory / name, lambda aside: _stamp(os.lstat(aside)) == stamp)
 
+    def sync(self) -> None:
+        """Put the removal of files on the disk: one that comes back after a power cut would win over newer values."""
+        with file_errors(self.directory, "written"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            sync(self.directory)
+
     def remove_left_overs(self) -> int:
         """Delete temporary files of processes that are long gone; how many."""
         return remove_left_overs(self.directory)

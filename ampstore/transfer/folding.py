@@ -146,8 +146,12 @@ class _Fold:
         self._remove(entry for entry in settled if entry.name not in over)
 
     def _remove(self, entries: Iterable[Encoded]) -> None:
-        stamps = ((entry.name, entry.stamp) for entry in entries if entry.stamp)
-        self.report.removed += sum(self.container.loose.remove_unchanged(name, stamp) for name, stamp in stamps)
+        stamps = [(entry.name, entry.stamp) for entry in entries if entry.stamp]
+        if self.store is None or not stamps:
+            return
+        with self.store.batch():  # nobody writes anything newer before they are gone from the disk
+            self.report.removed += sum(self.container.loose.remove_unchanged(name, stamp) for name, stamp in stamps)
+            self.container.loose.sync()
 
     def finish(self, remove: bool) -> None:
         """Note that the archive was folded, and remove it if nothing of it is left."""
