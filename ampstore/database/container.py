@@ -304,7 +304,7 @@ class FileDatabase(MutableMapping[str, object]):
                 if loose.stamp(key) == found[1]:
                     store[key] = found[0]
                     folded[key] = found[1]
-        if folded:
+        if folded and isinstance(store, Store):
             store.sync()  # the files go now; the WAL alone would not survive a power cut
             with store.batch():  # nobody writes anything newer before they are gone from the disk
                 for key, stamp in folded.items():
@@ -317,6 +317,8 @@ class FileDatabase(MutableMapping[str, object]):
             store.sync()
         for key, stamp in torn.items():
             self._tiers.loose.remove_unchanged(key, stamp)
+        if torn:
+            self._tiers.loose.sync()
 
     def __delitem__(self, key: str) -> None:
         if self.readonly:
