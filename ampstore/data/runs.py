@@ -11,16 +11,13 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ampstore.errors import StoreError
-
-if TYPE_CHECKING:
-    from ampstore.store import Store
+from ampstore.store.store import RUN, Store
 
 log = logging.getLogger(__name__)
 
-PREFIX = "run "
 MOST = 50
 FAILURES = 20
 TEXT = 200
@@ -88,7 +85,7 @@ class Telling:
     def __init__(
         self, owner: str, total: int, write: Callable[[str, str], None], clock: Callable[[], float] = time.time
     ) -> None:
-        self._name = PREFIX + owner
+        self._name = RUN + owner
         self._write = write
         self._clock = clock
         self._told = float("-inf")
@@ -107,15 +104,15 @@ class Telling:
             log.debug("the progress of this run could not be noted: %s", err)
 
 
-def runs(store: "Store") -> list[Run]:
+def runs(store: Store) -> list[Run]:
     """Runs that told of themselves in a store, the newest first; what is no such note is passed over."""
-    found = [_parsed(name, text) for name, text in store.notes(PREFIX).items()]
+    found = [_parsed(name, text) for name, text in store.notes(RUN).items()]
     return sorted((run for run in found if run), key=lambda run: run.started, reverse=True)
 
 
-def forget_old(store: "Store") -> None:
+def forget_old(store: Store) -> None:
     """Forget the runs that are too many, the oldest ones."""
-    notes = store.notes(PREFIX)
+    notes = store.notes(RUN)
     started = {name: run.started if (run := _parsed(name, text)) else 0.0 for name, text in notes.items()}
     for name in sorted(started, key=started.__getitem__, reverse=True)[MOST:]:
         store.forget(name)
@@ -126,7 +123,7 @@ def _parsed(name: str, text: str) -> Run | None:
         facts = json.loads(text)
         failures = [[str(key)[:TEXT], str(message)[:TEXT]] for key, message in facts["failures"][:FAILURES]]
         return Run(
-            name.removeprefix(PREFIX),
+            name.removeprefix(RUN),
             str(facts["program"]),
             float(facts["started"]),
             float(facts["updated"]),

@@ -20,6 +20,9 @@ from ampstore.store.opening import Flag, locate, open_backend
 from ampstore.store.orphans import LeftOver, left_overs
 from ampstore.store.streams import Streams
 
+RUN = "run "
+"""What the names of notes about runs of calculations begin with; `info` is about the store."""
+
 
 class Store(Entries):
     """A mapping of text keys to Python values in one SQLite file, or on a PostgreSQL server.
@@ -156,11 +159,11 @@ class Store(Entries):
 
     def info(self) -> dict[str, str]:
         """Facts about the store: its id, who made it, its format."""
-        facts = {name: value for name, value in self._backend.info().items() if " " not in name}
+        facts = {name: value for name, value in self._backend.info().items() if not name.startswith(RUN)}
         return {**facts, "format": self._backend.revision() or ""}
 
     def notes(self, prefix: str) -> dict[str, str]:
-        """Facts whose names begin with a prefix; one that ends in a blank keeps them out of `info`."""
+        """Facts whose names begin with a prefix."""
         return {name: value for name, value in self._backend.info().items() if name.startswith(prefix)}
 
     def forget(self, name: str) -> bool:
