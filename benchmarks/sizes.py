@@ -6,7 +6,6 @@ Times are of the processor (`process_time`), each as a ratio within one round; t
 
 import contextlib
 import io
-import json
 import pickle
 import random
 import statistics
@@ -22,13 +21,14 @@ import zstandard
 
 from ampstore import Store
 from benchmarks import report
+from benchmarks.document import Metrics, document, write
 from benchmarks.values import KINDS as AMP_KINDS
 from benchmarks.values import Values, default_corpus, equal, generic, key_of, load, vary
 
-ATOMS = (20, 48, 100)
+ATOMS = {"quick": (20,), "default": (20, 48), "full": (20, 48, 100)}
 NAMES = {"neighborlists": "neighbour lists", "fingerprints": "fingerprints", "fingerprint-primes": "derivatives"}
 ENTRIES = {"neighborlists": 2400, "fingerprints": 2400, "fingerprint-primes": 160}  # divided by the atoms
-ROUNDS = 5
+ROUNDS = {"quick": 1, "default": 3, "full": 5}
 
 
 class Result(NamedTuple):
@@ -52,25 +52,46 @@ class Result(NamedTuple):
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Templates of Amp's values.")
-@click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True)
-def main(as_json: bool, corpus: Path | None, rounds: int) -> None:
+@click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 3; quick 1, full 5]")
+@click.option("--quick", "effort", flag_value="quick", help="Cells of 20 atoms, one round.")
+@click.option("--full", "effort", flag_value="full", help="Cells of 20, 48 and 100 atoms, five rounds.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers here.")
+@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
+def main(
+    corpus: Path | None, rounds: int | None, effort: str | None, json_file: Path | None, markdown_file: Path | None
+) -> None:
     """Sizes of all kinds before and after archive(), beside loose files and tar.gz, and ratios of times."""
-    results = [measure(kind, rounds) for kind in kinds(corpus or default_corpus())]
-    if as_json:
-        print(json.dumps({"machine": report.machine(), "results": [one._asdict() for one in results]}, indent=1))
-        return
+    effort = effort or "default"
+    results = [measure(kind, rounds or ROUNDS[effort]) for kind in kinds(corpus or default_corpus(), ATOMS[effort])]
     terminal = report.console()
     for sheet in sheets(results):
         report.show(sheet, terminal)
     terminal.print(", ".join(report.machine().values()), highlight=False)
+    if json_file:
+        write(json_file, document("sizes", metrics(results), results=[one._asdict() for one in results]))
+    if markdown_file:
+        machine = ", ".join(report.machine().values())
+        markdown_file.write_text("\n".join([*map(report.markdown, sheets(results)), f"Machine: {machine}.", ""]))
 
 
-def kinds(corpus: Path) -> list[Values]:
+def metrics(results: list[Result]) -> Metrics:
+    """Sizes in parts of the tar.gz, the largest cell of each kind counting last; times as ours over theirs."""
+    found: Metrics = {}
+    for one in results:
+        kind = one.name.split(",")[0]
+        for moment, size in (("before archive", one.before), ("after archive", one.after)):
+            found.setdefault(f"{kind} | {moment} | tar.gz", []).append(size / one.tar_gz)
+        found[f"{one.name} | read | loose"] = [1 / one.read_loose]
+        found[f"{one.name} | decode | pickle + zstd"] = [1 / one.read_pickle]
+        found[f"{one.name} | write | loose"] = [1 / one.write_loose]
+    return found
+
+
+def kinds(corpus: Path, atoms: tuple[int, ...]) -> list[Values]:
     """Values of every kind and size, and of no kind."""
     found = []
-    for source in {source.atoms: source for source in (load(corpus, atoms) for atoms in ATOMS)}.values():
+    for source in {source.atoms: source for source in (load(corpus, one) for one in atoms)}.values():
         for kind in AMP_KINDS:
             templates = source.kinds[kind]
             found.append(_varied(kind, source.atoms, templates))

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import ampstore.store.compaction as compaction
 from ampstore import FileDatabase, Store
-from ampstore.backend import Recoded
+from ampstore.backend import Recoded, SQLite
 from ampstore.cli import main
 from ampstore.codec import Codec, same
 from ampstore.codec import dictionaries as dictionaries_module
@@ -271,7 +271,7 @@ def test_a_blob_can_leave_its_dictionary_behind(path):
 
 def test_a_newer_value_is_never_overwritten(path, monkeypatch):
     """What another handle stores between reading and rewriting stays."""
-    real, newer = compaction.SQLite.recode, {}
+    real, newer = SQLite.recode, {}
 
     def slowly(backend, rows, dictionaries):
         with Store(path) as other:
@@ -281,7 +281,7 @@ def test_a_newer_value_is_never_overwritten(path, monkeypatch):
             other["neighbours 1"] = newer["neighbours 1"] = "another"
         return real(backend, rows, dictionaries)
 
-    monkeypatch.setattr(compaction.SQLite, "recode", slowly)
+    monkeypatch.setattr(SQLite, "recode", slowly)
     with Store(path) as store:
         store.compact()
     monkeypatch.undo()
@@ -304,10 +304,10 @@ def test_a_rewrite_of_a_row_that_changed_does_nothing(path):
 
 def test_batches_are_bounded(path, monkeypatch):
     """No commit rewrites more rows than it may."""
-    sizes, real = [], compaction.SQLite.recode
+    sizes, real = [], SQLite.recode
     monkeypatch.setattr(compaction, "BATCH_ROWS", 50)
     monkeypatch.setattr(
-        compaction.SQLite, "recode", lambda backend, rows, more: sizes.append(len(rows)) or real(backend, rows, more)
+        SQLite, "recode", lambda backend, rows, more: sizes.append(len(rows)) or real(backend, rows, more)
     )
     with Store(path) as store:
         report = store.compact()
@@ -329,14 +329,15 @@ KILLED = """
 import os, sys
 import ampstore.store.compaction as compaction
 from ampstore import Store
+from ampstore.backend import SQLite
 compaction.BATCH_ROWS = 20
-real, left = compaction.SQLite.recode, [int(sys.argv[2])]
+real, left = SQLite.recode, [int(sys.argv[2])]
 def recode(*arguments):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), 9)
     return real(*arguments)
-compaction.SQLite.recode = recode
+SQLite.recode = recode
 with Store(sys.argv[1]) as store:
     store.compact()
 """

@@ -81,7 +81,7 @@ class FileDatabase(MutableMapping[str, object]):
     `keys` and `values` are lists, as in Amp; `in` costs the same however many entries there are.
     """
 
-    def __new__(cls, filename: str | os.PathLike[str] = "", *_: object, **__: object) -> Self:
+    def __new__(cls, filename: str | os.PathLike[str] = "", flag: str | None = None, **options: object) -> Self:  # noqa: ARG004
         """A container, or a database on a server for a URL."""
         if is_url(filename):
             from ampstore.database.server import ServerDatabase
