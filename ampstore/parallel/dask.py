@@ -182,6 +182,8 @@ class _Master:
             return []
 
     def _take(self, future: Any) -> None:
+        from distributed import KilledWorker
+
         if future.status == "error":
             self._fail(future, future.exception())
             return
@@ -190,6 +192,9 @@ class _Master:
                 outcomes, seconds = future.result(timeout=TAKE)
         except TimeoutError:
             return  # its worker died, and it is computed again elsewhere
+        except KilledWorker as err:  # or was computed again, and its workers died at it
+            self._fail(future, err)
+            return
         jobs = self._forget(future)
         self.pace.note(seconds / max(len(outcomes), 1))
         self.work.again([key for key, _ in jobs[len(outcomes) :]])

@@ -62,7 +62,7 @@ def main() -> None:
         (size, must_refuse) = struct.unpack("<IB", head)
         stream = source.read(size)
         for door, load in doors.items():
-            trouble, start = "", time.monotonic()
+            trouble, start = "", time.process_time()
             listening = True
             try:
                 value = load("the key", stream)
@@ -89,7 +89,7 @@ def main() -> None:
             if heard:
                 trouble += f" heard {heard[:5]}"
                 heard.clear()
-            seconds = time.monotonic() - start
+            seconds = time.process_time() - start
             counts["seconds"] = max(counts["seconds"], seconds)
             if seconds > SLOW:
                 trouble += f" took {seconds:.1f} s"
