@@ -304,10 +304,10 @@ def test_upgrade_has_nothing_to_do_with_a_current_store(file):
 
 def test_busy_leaves_with_3(container, monkeypatch):
     """Another maintainer, or no permission: 3, in one sentence."""
-    import ampstore.database.container
+    import ampstore.database.tiers
 
     monkeypatch.setattr(
-        ampstore.database.container, "maintenance_lock", lambda directory, timeout: maintenance_lock(directory, 0.1)
+        ampstore.database.tiers, "maintenance_lock", lambda directory, timeout: maintenance_lock(directory, 0.1)
     )
     with maintenance_lock(container, 1):
         done = run("archive", container)

@@ -1,6 +1,7 @@
 """FileDatabase, the name and interface that Amp programs know.
 
-container    one `.ampdb` directory and its tiers
+tiers        loose files, store and archive as one mapping
+container    one `.ampdb` directory: opening it, and the care that it needs
 server       the same interface on a database server, where there are no tiers
 """
 
