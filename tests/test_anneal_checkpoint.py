@@ -234,7 +234,7 @@ def killed_and_resumed(tmp_path, kind, kills, seed):
     draw = random.Random(seed)
     steps = 60 * kills
     memories = []
-    for name, calls in (("killed.db", [draw.randrange(2, 120) for _ in range(kills)]), ("whole.db", [])):
+    for name, calls in (("killed.db", [draw.randrange(2, 58) for _ in range(kills)]), ("whole.db", [])):
         codes = [
             subprocess.run(
                 [sys.executable, script, tmp_path / name, kind, str(steps), str(call)], check=False

@@ -639,7 +639,8 @@ for name, data in json.load(sys.stdin).items():
             print(name, door, "value", type(value).__name__)
             del value
     assert time.monotonic() - start < 10, name
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = open("/proc/self/status").read()  # getrusage begins with the peak of the parent
+    peak = int(status.split("VmHWM:")[1].split()[0])
     assert peak < 1_500_000, (name, peak)
 print("survived", flush=True)
 """

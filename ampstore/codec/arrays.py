@@ -18,6 +18,8 @@ from ampstore.codec.guard import Guard, check, class_of
 if TYPE_CHECKING:
     import numpy
 
+_ONE_DTYPE = re.compile(r"[<>=|]?[A-Za-z?][A-Za-z0-9_]*(\[\w+\])?")
+
 
 def _array_class(named: object) -> type:
     import numpy
@@ -178,7 +180,10 @@ def dtype_guard() -> Guard:
         # A copy, always: BUILD on one of numpy's own dtypes would change it for the whole process.
         if isinstance(spec, Guard):
             spec = spec.cls  # type: ignore[attr-defined]
-        check(isinstance(spec, (str, bytes, type)), "dtype")
+        if isinstance(spec, bytes):
+            spec = spec.decode("latin-1")
+        # Other texts are expressions, for which numpy calls Python's compiler.
+        check(isinstance(spec, type) or (isinstance(spec, str) and _ONE_DTYPE.fullmatch(spec) is not None), "dtype")
         return dtype(spec, bool(align), True)  # type: ignore[call-overload]
 
     return DtypeGuard(build)

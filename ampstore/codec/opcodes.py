@@ -29,18 +29,21 @@ _WITH_ARGUMENT = (
     rb"|M..|\x83..|[Jj\x84].{4}"
     rb"|r..[\x00-\x03]\x00"  # LONG_BINPUT, index below 2**18
 )
-_SKIP = rb"(?:[" + _NO_ARGUMENT + _NESTING + rb"]++" + _WITH_ARGUMENT + rb")*+"
-_SKIP_FEW = rb"(?:[" + _NO_ARGUMENT + _NESTING + rb"]" + _WITH_ARGUMENT + rb"){0,50}+"
-_NESTED = rb"(?:[" + _NO_ARGUMENT + rb"]++" + _WITH_ARGUMENT + rb")*+([" + _NESTING + rb"]*+)"
+# Atomic groups, not possessive ones: until Python 3.11.2 a turn of `(?:...)*+` that fails in its middle leaves the
+# position there. What an atomic group remembers while it runs is bounded by the number of its turns.
+_TURNS = 4000
+_SKIP = rb"(?>(?:[" + _NO_ARGUMENT + _NESTING + rb"]++" + _WITH_ARGUMENT + rb"){0,%d})" % _TURNS
+_SKIP_FEW = rb"(?>(?:[" + _NO_ARGUMENT + _NESTING + rb"]" + _WITH_ARGUMENT + rb"){0,50})"
+_NESTED = rb"(?>(?:[" + _NO_ARGUMENT + rb"]++" + _WITH_ARGUMENT + rb"){0,%d})([" % _TURNS + _NESTING + rb"]*+)"
 # What protocol 5 writes for plain values. Dots cost a tenth of ".{8}" and a turn of the outer loop as much as twenty
 # of them, so one turn takes what often comes together.
 _PLAIN = (
-    rb"[" + _NO_ARGUMENT + _NESTING + rb"]*+(?:(?:"
-    rb"G........(?:G........G........)?+"
-    rb"|[Khq\x80\x82].(?:h.h.h.h.)?+(?:h.h.)?+"
+    rb"[" + _NO_ARGUMENT + _NESTING + rb"]*+(?>(?:(?:"
+    rb"G........(?>(?:G........G........)?)"
+    rb"|[Khq\x80\x82].(?>(?:h.h.h.h.)?)(?>(?:h.h.)?)"
     rb"|\x8c(?:" + b"|".join(b"\\x%02x" % length + b"." * length for length in range(24)) + rb")"
     rb"|\x95........|J....|M.."
-    rb")[" + _NO_ARGUMENT + _NESTING + rb"]*+)*+"
+    rb")[" + _NO_ARGUMENT + _NESTING + rb"]*+){0,%d})" % _TURNS
 )
 _LENGTH_BYTES = {b"U": 1, b"C": 1, b"\x8c": 1, b"\x8a": 1, b"T": 4, b"B": 4, b"X": 4, b"\x8b": 4}
 _LENGTH_BYTES |= {b"\x8d": 8, b"\x8e": 8, b"\x96": 8}
@@ -72,7 +75,12 @@ def check_stream(stream: bytes) -> None:
 def _is_plain(stream: bytes) -> bool:
     """Whether there is nothing in a stream up to its end but what protocol 5 writes for plain values."""
     match, position, end = _pattern(_PLAIN).match, 0, len(stream)
-    while (position := match(stream, position).end()) < end and stream[position] == _TEXT:  # type: ignore[union-attr]
+    while True:
+        before, position = position, match(stream, position).end()  # type: ignore[union-attr]
+        if position - before >= _TURNS:
+            continue  # it may have stopped for the number of turns
+        if position >= end or stream[position] != _TEXT:
+            break
         position += 2 + int.from_bytes(stream[position + 1 : position + 2])
     return position < end and stream[position] == _STOP
 
@@ -92,8 +100,11 @@ def check_memo(stream: bytes, least: int = 0) -> None:
         With the index, or with the place of an opcode that no protocol has.
     """
     most, position, end = max(len(stream), least), 0, len(stream)
-    while (position := _pattern(_SKIP).match(stream, position).end()) < end:  # type: ignore[union-attr]
-        if stream[position] == _STOP:
+    while position < end:
+        before, position = position, _pattern(_SKIP).match(stream, position).end()  # type: ignore[union-attr]
+        if position - before >= _TURNS:
+            continue  # it may have stopped for the number of turns
+        if position >= end or stream[position] == _STOP:
             return  # legacy files may go on behind it
         start, (position, index) = position, _odd(stream, position)
         if stream[start] == _BYTEARRAY and position == end:
@@ -116,8 +127,8 @@ def may_nest_deeply(stream: bytes) -> bool:
     while position < len(stream) and count <= DEEPEST:
         found = _pattern(_NESTED).match(stream, position)
         count += len(found[1])  # type: ignore[index]
-        position = found.end()  # type: ignore[union-attr]
-        if not found[1]:  # type: ignore[index]
+        before, position = position, found.end()  # type: ignore[union-attr]
+        if not found[1] and position - before < _TURNS:  # type: ignore[index]
             start, (position, _) = position, _odd(stream, position)
             if position == start:  # STOP, or what is no pickle
                 break

@@ -88,6 +88,7 @@ print(*(f"{k}:{n}" for k, n in sorted(last.items())), flush=True)
 """
 
 
+@pytest.mark.soak
 @pytest.mark.fault("F20", "the same beside a legacy archive(), which unpacks and rewrites in place")
 def test_a_legacy_archive_beside_a_migration_that_is_killed_brings_nothing_old_back(fault, tmp_path):
     """What the program wrote last is what is found, though old values come out of the old archive as loose files."""
