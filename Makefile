@@ -1,6 +1,7 @@
 # make demo    set up and show a real Amp database migrated and read back
 # make test    set up and run the tests
 # make soak    the runs that CI leaves out; AMPSTORE_SOAK_SECONDS is the length of the mixed load, 1800 if not set
+# make again   run those tests once more that failed
 # make faults  the long fault suite: hours; renews the table in docs/reliability.md
 # make releases  the wheel on every Python that is here, and on the oldest dependencies
 # make docs    the site, below docs/_build
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test amp lint bench soak faults releases docs clean
+.PHONY: demo test again amp lint bench soak faults releases docs clean
 
 $(VENV)/.package: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +36,9 @@ demo: $(VENV)/.package
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m 'not soak'
+
+again: $(VENV)/.test
+	$(VENV)/bin/python -m pytest --last-failed --last-failed-no-failures none
 
 amp: $(VENV)/.package
 	$(VENV)/bin/python tests/amp/environment.py
