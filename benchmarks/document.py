@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import machine
+from benchmarks import report
 
 Metrics = dict[str, list[float]]
 Document = dict[str, Any]
@@ -25,7 +25,7 @@ def document(section: str, metrics: Metrics, **numbers: object) -> Document:
         "benchmark": section,
         "ampstore": version("ampstore"),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": report.machine(),
         "metrics": _short(metrics),
         **{name: _short(value) for name, value in numbers.items()},
     }
@@ -34,6 +34,18 @@ def document(section: str, metrics: Metrics, **numbers: object) -> Document:
 def write(file: Path, content: Document) -> None:
     """Write a document, an innermost list or mapping of numbers to a line."""
     file.write_text(_text(content) + "\n")
+
+
+def publish(content: Document, sheets: list[report.Sheet], json_file: Path | None, markdown_file: Path | None) -> None:
+    """Show the tables of a document, and write what was asked for."""
+    terminal = report.console()
+    for sheet in sheets:
+        report.show(sheet, terminal)
+    terminal.print(", ".join(report.machine().values()), highlight=False)
+    if json_file:
+        write(json_file, content)
+    if markdown_file:
+        markdown_file.write_text("\n".join(map(report.markdown, sheets)))
 
 
 def read(file: Path) -> Document:

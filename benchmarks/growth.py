@@ -23,9 +23,9 @@ import click
 import numpy as np
 from rich.console import Console
 
-from benchmarks.document import Document, Metrics, document, write
+from benchmarks.document import Document, Metrics, document, publish
 from benchmarks.engines import Engine, is_present, opened, size_on_disk
-from benchmarks.report import NOTHING, Sheet, console, machine, markdown, show
+from benchmarks.report import NOTHING, Sheet
 from benchmarks.values import key_of
 
 MANY = ("ampstore", "sqlite3 loop", "LMDB, no sync")
@@ -307,14 +307,7 @@ def main(
     """Measure what entries and values cost as they become many and large."""
     with Console(stderr=True).status("") as status:
         content = run(effort or "default", directory, status.update)
-    terminal = console()
-    for sheet in sheets(content):
-        show(sheet, terminal)
-    terminal.print(", ".join(machine().values()), highlight=False)
-    if json_file:
-        write(json_file, content)
-    if markdown_file:
-        markdown_file.write_text("\n".join(map(markdown, sheets(content))))
+    publish(content, sheets(content), json_file, markdown_file)
     if plot_file:
         from benchmarks import plots
 

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import click
 from rich.console import Console
 
-from benchmarks.document import Document, Metrics, document, write
+from benchmarks.document import Document, Metrics, document, publish
 from benchmarks.engines import is_present
-from benchmarks.report import Sheet, console, machine, markdown, show
+from benchmarks.report import Sheet
 from benchmarks.values import ROOT, default_corpus, key_of, load, vary
 
 FILES = {
@@ -204,14 +204,7 @@ def main(
     """Time the verified migration of Amp's files beside reading them as Amp does and writing with sqlitedict."""
     with Console(stderr=True).status("") as status:
         content = run(effort or "default", directory, status.update)
-    terminal = console()
-    for sheet in sheets(content):
-        show(sheet, terminal)
-    terminal.print(", ".join(machine().values()), highlight=False)
-    if json_file:
-        write(json_file, content)
-    if markdown_file:
-        markdown_file.write_text("\n".join(map(markdown, sheets(content))))
+    publish(content, sheets(content), json_file, markdown_file)
     if plot_file:
         from benchmarks import plots
 
