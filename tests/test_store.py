@@ -552,6 +552,18 @@ def _write_small(path, worker):
             store[f"{worker}-{n % 500}"] = n
 
 
+def test_a_checkpoint_waits_for_as_much_wal_as_it_may_have(path):
+    """Rows that share pages: the writer learns how little of the WAL they take."""
+    checkpoints = []
+    with Store(path) as store:
+        connection = store._backend.connection()
+        connection.set_trace_callback(lambda sql: "wal_checkpoint" in sql and checkpoints.append(sql))
+        for n in range(6000):
+            store[f"{n % 100}"] = n
+        connection.set_trace_callback(None)
+    assert 1 < len(checkpoints) <= 1 + 6000 * 2 * wal.FRAME // wal.WAL_BOUND
+
+
 def test_the_wal_stays_bounded_with_several_writers(path):
     """Every writer looks, so their slack adds up and no more."""
     Store(path).close()

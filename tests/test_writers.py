@@ -1,6 +1,7 @@
 """Many writers of one store: in line, bounded, durable, and out of line when they are gone."""
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ampstore import Store
+from ampstore.backend.turns import Turns
 from ampstore.errors import BusyError, LostCommitsError, StorageError
 
 HOLDER = """
@@ -198,6 +200,66 @@ def test_a_killed_holder_frees_the_lock(path, holder):
         assert dict(store) == {"a": 1}
 
 
+def test_a_queue_that_does_not_move_is_passed_by(path):
+    """Whoever is at its head was stopped there, but does not hold SQLite's lock."""
+    with Store(path, timeout=1) as store:
+        store["a"] = 1
+        with open(f"{path}-wal") as head:
+            fcntl.flock(head, fcntl.LOCK_EX)
+            store["a"] = 2
+            with store.batch():
+                store["b"] = 3
+        store["c"] = 4
+        assert dict(store) == {"a": 2, "b": 3, "c": 4}
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two places in one queue, as of two processes, and a thread that has turn after turn at the second."""
+    wal = tmp_path / "a.db-wal"
+    wal.touch()
+    first, second, over = Turns(str(wal)), Turns(str(wal)), threading.Event()
+
+    def have_turns():
+        while not over.is_set():
+            second.enter(30)
+            second.leave()
+
+    with ThreadPoolExecutor(1) as thread:
+        busy = thread.submit(have_turns)
+        yield first, second
+        over.set()
+        busy.result(timeout=60)
+    first.close()
+    second.close()
+
+
+def test_a_writer_without_pause_keeps_the_lock_and_the_other_gets_it_all_the_same(two):
+    """Turn after turn of both, some of them without giving the lock away."""
+    first, _ = two
+    kept = waited = 0
+    for _ in range(1_000_000):
+        waited += first.enter(30) > 0
+        first.leave()
+        kept += first._line.is_kept
+        if kept > 100 and waited > 10:
+            break
+    assert kept > 100
+    assert waited > 10
+
+
+def test_a_writer_that_pauses_does_not_keep_the_lock(two):
+    """A helper takes it, so that the other has its turns."""
+    first, second = two
+    while not first._line or not first._line.is_kept:
+        first.enter(30)
+        first.leave()
+    with ThreadPoolExecutor(1) as waiter:
+        assert waiter.submit(second.enter, 30).result(timeout=60) < 1  # the queue would be passed by after 2 s
+        waiter.submit(second.leave).result(timeout=60)
+    assert not first._line.is_kept
+
+
 FORKER = """
 import os, sys
 from ampstore import Store
@@ -330,6 +392,7 @@ def test_threads_share_syncs_and_no_commit_goes_without(path, tmp_path):
 FAILING = """
 import sys
 from ampstore import Store
+from ampstore.backend.turns import Turns
 from ampstore.errors import StorageError
 store = Store(sys.argv[1], durability="full")
 for n in range(8):

@@ -13,6 +13,11 @@ process are lost when it closes any descriptor of the main file or of the -shm f
 to wait lets a helper thread do it, and waits for that one, which can be bounded. A helper whose
 thread gave up stays in line; when its turn comes, it passes it on.
 
+To wake a process takes as long as to write a small value. So one that writes value after value
+without a pause keeps the lock between them, for a `STINT`, where others wait; a helper takes it
+from one that paused. A queue that does not move for `FROZEN` is passed by: whoever is at its
+head may have been stopped, and SQLite's lock decides.
+
 Where `flock` does not work, `works` is False, and writers try again with jitter instead.
 """
 
@@ -29,6 +34,15 @@ GIVE_WAY = 1e-6
 """Seconds to sleep after a turn that others wait for; in fact the 50 us that a timer of the kernel takes.
 
 Without it, who has just written takes the lock again before the next one wakes up."""
+
+STINT = 5e-3
+"""Seconds for which a process may have turn after turn while others wait; one that pauses loses it after as many."""
+
+PAUSE = 2e-4
+"""Seconds between two turns of a writer that is worth keeping the lock for."""
+
+FROZEN = 2.0
+"""Seconds after which a queue is passed by, or half of the longest wait if that is less."""
 
 CLOSING = 0.5
 """Longest wait of `close` for a thread that is writing, seconds."""
@@ -60,6 +74,8 @@ class Turns:
     def _start(self) -> None:
         self._ours = threading.RLock()  # of the threads of this process, one stands in line
         self._waiting = 0
+        self._since = self._left = 0.0  # when our stint began, when our last turn ended that others waited for
+        self._is_quick = False
         self._line: _Line | None = None
         self._end: weakref.finalize[..., Turns] | None = None
 
@@ -92,7 +108,9 @@ class Turns:
                 self._waiting -= 1
         if not self._try():
             left = timeout - (time.monotonic() - start)
-            if not (self._line and self._line.wait(max(left, 0.0))):
+            if self._line and self._line.wait(max(min(left, FROZEN, timeout / 2), 0.0)):
+                self._since = time.monotonic()
+            elif time.monotonic() - start >= timeout:
                 raise TimeoutError
         return time.monotonic() - start
 
@@ -100,6 +118,9 @@ class Turns:
         """Whether the turn is ours without waiting."""
         line = self._line or self._stand()
         if line is None:
+            return True
+        self._is_quick = self._left > 0 and time.monotonic() - self._left < PAUSE
+        if line.is_kept and line.resume():
             return True
         if line.in_line:
             return False
@@ -121,19 +142,29 @@ class Turns:
         ours = self._ours
         if not ours._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition does
             return
-        line, crowded = self._line, self._waiting
+        line, crowded = self._line, self._waiting > 0
         try:
             if line is not None and not line.in_line:
-                with contextlib.suppress(
-                    OSError
-                ):  # the descriptor went at the end of the program, and the lock with it
-                    fcntl.flock(line.descriptor, fcntl.LOCK_UN)
-                crowded, line.waited = crowded or line.waited, False
+                crowded = self._hand_on(line, crowded or line.waited)
         finally:
             while ours._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
                 ours.release()
         if crowded:
             time.sleep(GIVE_WAY)
+            self._left = time.monotonic()
+
+    def _hand_on(self, line: "_Line", crowded: bool) -> bool:
+        """Unlock, or keep the lock for the next turn of a stint; whether to give way."""
+        if crowded and self._is_quick and (now := time.monotonic()) - self._since < STINT:
+            self._left = now
+            line.keep()
+            return False
+        line.waited = False
+        try:
+            fcntl.flock(line.descriptor, fcntl.LOCK_UN)
+        except OSError:  # noqa: SIM105 - half a microsecond less
+            pass  # the descriptor went at the end of the program, and the lock with it
+        return crowded
 
     def _stand(self) -> "_Line | None":
         if not self.works:
@@ -178,19 +209,30 @@ class Turns:
 
 
 class _Line:
-    """One descriptor, and the thread that waits on it when somebody has to.
+    """One descriptor, and the helper thread that waits on it, or watches it, when somebody has to.
 
     Bare locks, whose `with` is written in C: a signal cannot come between and leave them locked.
+
+    Attributes
+    ----------
+    in_line : bool
+        The helper is waiting, or has the lock and did not say so yet.
+    waited : bool
+        Somebody was there before us, so that others may be behind us.
+    is_kept : bool
+        The lock is ours between two turns.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.in_line = False  # the helper is waiting, or has the lock and did not say so yet
+        self.in_line = False
         self.waited = False
+        self.is_kept = False
         self._state = threading.Lock()
         self._asked = _locked()  # opens when the helper has something to do
         self._given = _locked()  # opens when the helper got the lock for a thread that waits
         self._wanted = False
+        self._watched = False
         self._running = False
         self._ended = False
 
@@ -200,36 +242,50 @@ class _Line:
             with self._state:
                 self._wanted = self.waited = True
                 if not self.in_line:
-                    self._send_helper()
+                    self.in_line = True
+                    self._wake_helper()
             return self._given.acquire(timeout=timeout)
         finally:
             with self._state:
                 self._wanted = False
                 self._given.acquire(blocking=False)  # it was given to us too late
 
-    def _send_helper(self) -> None:
+    def keep(self) -> None:
+        """Keep the lock, for the rest of the stint at most."""
+        with self._state:
+            self.is_kept = True
+            if not self._watched:
+                self._watched = True
+                self._wake_helper()
+
+    def resume(self) -> bool:
+        """Whether the lock is kept still; it is in use from now on."""
+        with self._state:
+            kept, self.is_kept = self.is_kept, False
+            return kept
+
+    def _wake_helper(self) -> None:
         if not self._running:
             start_new_thread(self._help, ())
             self._running = True
-        self.in_line = True
-        self._wake_helper()
-
-    def _wake_helper(self) -> None:
         if self._asked.locked():
             self._asked.release()
 
     def _help(self) -> None:
         while self._is_needed():
-            with contextlib.suppress(OSError):  # a queue that fails lets everybody through to SQLite's lock
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-            self._pass_on()
+            if self.in_line:
+                with contextlib.suppress(OSError):  # a queue that fails lets everybody through to SQLite's lock
+                    fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+                self._pass_on()
+            else:
+                self._watch()
 
     def _is_needed(self) -> bool:
         self._asked.acquire(timeout=IDLE)
         with self._state:
-            if not self.in_line:
+            if not (self.in_line or self._watched):
                 self._running = False
-            return self.in_line
+            return self._running
 
     def _pass_on(self) -> None:
         with self._state:
@@ -241,12 +297,24 @@ class _Line:
             else:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
+    def _watch(self) -> None:
+        # Once, at the end of the stint: each look in between takes the interpreter from the writer.
+        self._asked.acquire(timeout=STINT)
+        with self._state:
+            self._watched = False
+            if self.is_kept and not self._ended:
+                self.is_kept = False
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            if self.in_line and self._asked.locked():
+                self._asked.release()  # what woke us was meant for the next thing to do
+
     def end(self) -> None:
         """Close the descriptor, now or when the helper is done with it."""
         with self._state:
             if self._ended:
                 return
             self._ended = True
+            self.is_kept = False
             if not self.in_line:
                 os.close(self.descriptor)
             if self._running:

@@ -31,6 +31,14 @@ FOR_READERS = 0.02
 """Seconds that a writer waits for readers of older states, while it holds the write lock. What they
 hold back is done next time, when the WAL has grown by half: a long reader costs few such waits."""
 
+Mode = Literal["FULL", "TRUNCATE"]
+
+FRAME = 4096 + 24
+"""Bytes of the WAL for each page that was written, in every store that ampstore made."""
+
+MOST_ALLOWED = 8 * WAL_BOUND
+"""Most that one connection may believe to have written into `WAL_BOUND` bytes of WAL: rows on a page share it."""
+
 UNCHECKED = 256 << 10
 """Bytes written by one connection between two looks at the size of the WAL."""
 
@@ -60,7 +68,8 @@ class Wal:
         """Empty the WAL if it may have passed its bound.
 
         Its file keeps its size while it is written again from the beginning. So the size tells only
-        while it grows; afterwards every connection counts what it has written itself.
+        while it grows; afterwards every connection counts what it has written itself, and learns from
+        each checkpoint how much the WAL then had.
         """
         local = self._connections.local
         local.written, local.unchecked = local.written + local.unchecked, 0
@@ -68,13 +77,16 @@ class Wal:
             size = os.stat(self._connections.wal).st_size
         except FileNotFoundError:
             return
-        if size <= WAL_BOUND or (size <= local.known and local.written < WAL_BOUND):
+        if size <= WAL_BOUND or (size <= local.known and local.written < (local.allowed or WAL_BOUND)):
             return
-        done = self.checkpoint(FOR_READERS, "TRUNCATE" if size > TRUNCATED_ABOVE else "FULL")
+        done, frames = self._checkpoint(FOR_READERS, "TRUNCATE" if size > TRUNCATED_ABOVE else "FULL")
+        if done and frames > 0:
+            was, fits = local.allowed or WAL_BOUND, local.written * WAL_BOUND / (frames * FRAME)
+            local.allowed = min(max(fits, was / 2, UNCHECKED), 2 * was, MOST_ALLOWED)
         local.written = 0
         local.known = size if done else size + max(WAL_BOUND, size) // 2
 
-    def checkpoint(self, wait: float = 1.0, mode: Literal["FULL", "TRUNCATE"] = "TRUNCATE") -> bool:
+    def checkpoint(self, wait: float = 1.0, mode: Mode = "TRUNCATE") -> bool:
         """Move the WAL into the main file; False if a reader held part of it back.
 
         Parameters
@@ -84,15 +96,21 @@ class Wal:
         mode : {"FULL", "TRUNCATE"}
             The second empties the file of the WAL too.
         """
+        return self._checkpoint(wait, mode)[0]
+
+    def _checkpoint(self, wait: float, mode: Mode) -> tuple[bool, int]:
+        """Whether all of the WAL is in the main file, and how many pages it had; none if it was emptied."""
         connection = self._connections.get()
         try:
             connection.execute(f"PRAGMA busy_timeout={int(1000 * wait)}")
-            return connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0] == 0  # type: ignore[no-any-return]
+            busy, frames, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as err:
             failure = self._connections.translate(err)
             if isinstance(failure, BusyError):
-                return False
+                return False, 0
             raise failure from err
+        else:
+            return busy == 0, frames
         finally:
             self._connections.be_patient(connection)
 
