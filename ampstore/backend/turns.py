@@ -160,9 +160,9 @@ class Turns:
             line.keep()
             return False
         line.waited = False
-        try:
+        try:  # noqa: SIM105 - half a microsecond less
             fcntl.flock(line.descriptor, fcntl.LOCK_UN)
-        except OSError:  # noqa: SIM105 - half a microsecond less
+        except OSError:
             pass  # the descriptor went at the end of the program, and the lock with it
         return crowded
 
