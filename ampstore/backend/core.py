@@ -136,6 +136,7 @@ def statements_of(dialect: Dialect) -> Statements:
         contains=text(select(literal_column("1")).select_from(entry).where(key), "key"),
         number=text(select(func.count()).select_from(entry)),
         last_id=text(select(func.max(entry.c.id))),
+        all_keys=text(select(entry.c.id, entry.c.key)),
         keys=text(chunk(select(entry.c.id, entry.c.key).where(span).order_by(entry.c.id)), "after", "last"),
         rows=text(chunk(select(entry.c.id, *row).where(span).order_by(entry.c.id)), "after", "last"),
         put=text(replacing(_insert_entry(dialect)), *ENTRY, *gate),

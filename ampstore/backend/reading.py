@@ -16,6 +16,10 @@ from ampstore.backend.objects import SchemaObject
 from ampstore.backend.statements import CHUNK_BYTES, CHUNK_ROWS, GROUP_SIZES, Head, Statements
 from ampstore.errors import DamagedStoreError
 
+FEW = 1 << 14
+"""Rows whose keys are read at once, from the index of keys: 2 MB. It has no payloads between them, but is in another
+order, so that more rows are read from the table, a chunk at a time."""
+
 
 class Reader:
     """What can be asked of the rows of one file; parameters and attributes are those of `SQLite`."""
@@ -148,6 +152,8 @@ class Reader:
 
     def keys(self, after: int, last: int) -> list[tuple[int, str]]:
         """Some of the ids and keys with after < id <= last, in order of insertion; [] at the end."""
+        if not after and last <= FEW:
+            return sorted(row for row in self._read(self.sql.all_keys) if row[0] <= last)  # type: ignore[operator, misc]
         return self._read_some(self.sql.keys, (after, last), CHUNK_ROWS, None)  # type: ignore[return-value]
 
     def rows(self, after: int, last: int) -> list[tuple[int, str, str, int, bytes, bytes]]:
@@ -157,7 +163,7 @@ class Reader:
     def scan(self) -> Iterator[tuple[int, str, str, int, bytes, bytes]]:
         """All rows that are there now, in order of insertion, in constant memory."""
         last, after = self.last_id(), 0
-        while chunk := self.rows(after, last):
+        while after < last and (chunk := self.rows(after, last)):
             after = chunk[-1][0]
             yield from chunk
 

@@ -77,6 +77,7 @@ class Statements(NamedTuple):
     contains: str  # key -> 1
     number: str  # -> number of entries
     last_id: str  # -> id or NULL
+    all_keys: str  # -> id, key; in any order
     keys: str  # after id, up to id -> id, key
     rows: str  # after id, up to id -> id, key, codec, size, checksum, payload
     put: str  # key, codec, kind, size, checksum, written_at, payload

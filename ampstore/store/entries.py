@@ -122,7 +122,7 @@ class Entries(MutableMapping[str, object]):
 
     def __iter__(self) -> Iterator[str]:
         last, after = self._backend.last_id(), 0
-        while chunk := self._backend.keys(after, last):
+        while after < last and (chunk := self._backend.keys(after, last)):
             after = chunk[-1][0]
             for _, key in chunk:
                 yield key
