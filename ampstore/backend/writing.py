@@ -47,6 +47,7 @@ class Writer(Reader):
         self._flush = Flush(self._turns)
         self._witness = Witness(str(self.path))
         self._is_trusted = False
+        self._name: tuple[sqlite3.Connection, str] | None = None  # id of the store, and who read it
 
     def close(self) -> None:
         """Close the connections of all threads. Closing twice is fine."""
@@ -317,8 +318,11 @@ class Writer(Reader):
             self._bear_witness(local.commit)
 
     def _bear_witness(self, commit: int) -> None:
+        connection = self._connections.get()
+        if self._name is None or self._name[0] is not connection:
+            self._name = connection, self._id()
         try:
-            self._witness.note(Note(self._id(), commit))
+            self._witness.note(Note(self._name[1], commit))
         except OSError as err:
             log.warning("%s cannot be written (%s): a loss of commits would not be noticed", self._witness.path, err)
 
