@@ -228,7 +228,7 @@ class _Line:
         self.in_line = False
         self.waited = False
         self.is_kept = False
-        self._state = threading.Lock()
+        self._state = threading.RLock()  # a handler of a signal may write too
         self._asked = _locked()  # opens when the helper has something to do
         self._given = _locked()  # opens when the helper got the lock for a thread that waits
         self._wanted = False
