@@ -7,14 +7,13 @@ a name of a host may belong to several machines.
 import functools
 import hashlib
 import os
-import socket
-import uuid
 
 
 def new_owner() -> str:
     """Name of a new owner of claims: host:process:machine-start:random."""
     pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{_machine()}-{_start_of(pid)}:{uuid.uuid4().hex}"
+    # Neither socket nor uuid: to import them takes a tenth of the time that it takes to open a store.
+    return f"{os.uname().nodename}:{pid}:{_machine()}-{_start_of(pid)}:{os.urandom(16).hex()}"
 
 
 def has_ended(owner: str) -> bool:

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from click.testing import CliRunner
 
-from ampstore import FileDatabase, Store, doctor
+from ampstore import FileDatabase, Store, doctor, filesystem
 from ampstore.backend import about
 from ampstore.cli import main
 from ampstore.filesystem import FileSystem, file_system
@@ -77,6 +77,32 @@ def test_the_kind_of_a_file_system_is_what_the_kernel_says(tmp_path):
     assert not file_system(tmp_path).shared
     with pytest.raises(FileNotFoundError):
         file_system(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "shared"), [("xfs", "xfs", False), ("nfs4", "nfs", True), ("fuse.sshfs", "nfs", True)]
+)
+def test_the_table_of_mounts_is_believed_about_plain_local_kinds_only(tmp_path, monkeypatch, kind, name, shared):
+    """Whatever else it says is a question for statfs."""
+    device = os.stat(tmp_path).st_dev
+    table = tmp_path / "mounts"
+    table.write_text(
+        "22 27 0:0 / /proc rw,relatime - proc proc rw\n"
+        f"27 1 {os.major(device)}:{os.minor(device)} / / rw shared:1 - {kind} /dev/x rw\n"
+    )
+    monkeypatch.setattr(filesystem, "MOUNTS", str(table))
+    monkeypatch.setattr(filesystem, "_by_statfs", lambda path: FileSystem("nfs", shared=True))
+    assert file_system(tmp_path) == FileSystem(name, shared)
+
+
+@pytest.mark.parametrize("table", ["", "27 1 0:0 / / rw - ext4", "garbage\n - \n"])
+def test_a_table_of_mounts_that_says_nothing_leaves_the_question_to_statfs(tmp_path, monkeypatch, table):
+    """Also where there is none."""
+    (tmp_path / "mounts").write_text(table)
+    monkeypatch.setattr(filesystem, "_by_statfs", lambda path: FileSystem("nfs", shared=True))
+    for place in (tmp_path / "mounts", tmp_path / "nothing"):
+        monkeypatch.setattr(filesystem, "MOUNTS", str(place))
+        assert file_system(tmp_path).shared
 
 
 def test_who_holds_a_lock_is_named(file):

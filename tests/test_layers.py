@@ -115,6 +115,17 @@ def test_opening_a_store_at_head_imports_neither_sqlalchemy_nor_ase(tmp_path):
     assert not loaded & {"alembic", "sqlalchemy", "ase", "numpy", "click", "rich", "psycopg", "importlib.metadata"}
 
 
+def test_a_first_get_imports_no_more_than_it_needs(tmp_path):
+    """What is seldom used is imported when it is: together these took as long as all that is needed."""
+    import ampstore
+
+    with ampstore.open(tmp_path / "a.db") as store:
+        store["a"] = [("Pt", [0.5, 1.5])] * 100
+    loaded = modules_after(f"import ampstore; ampstore.open({str(tmp_path / 'a.db')!r})['a']")
+    seldom = {"ctypes", "dataclasses", "decimal", "fractions", "inspect", "json", "random", "secrets", "socket", "uuid"}
+    assert not loaded & {*seldom, "hmac", "tempfile", "subprocess", "numpy", "ampstore.store.compaction"}
+
+
 def test_the_compiled_statements_are_those_of_core():
     """`python -m ampstore.backend.core` was run after the last change of a statement."""
     from ampstore.backend import core

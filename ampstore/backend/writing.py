@@ -6,7 +6,6 @@ wait for the turn -> BEGIN IMMEDIATE ... COMMIT -> checkpoint if the WAL is full
 
 import contextlib
 import logging
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -277,11 +276,13 @@ class Writer(Reader):
             if self._turns.works:
                 connection.execute("BEGIN IMMEDIATE")
                 return
+            from random import uniform
+
             deadline = time.monotonic() + self.timeout
             connection.execute("PRAGMA busy_timeout=0")
             try:
                 while not self._has_begun(connection, deadline):
-                    time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311 - no secret
+                    time.sleep(uniform(0, LONGEST_PAUSE))  # noqa: S311 - no secret
             finally:
                 self._connections.be_patient(connection)
 

@@ -9,7 +9,7 @@ from ampstore.cli import output
 from ampstore.cli.target import json_option, path_argument, store_file
 
 if TYPE_CHECKING:
-    from ampstore.store import Compaction
+    from ampstore.store.compaction import Compaction
 
 
 @click.command()

@@ -6,13 +6,15 @@ with checks of their arguments: ten bytes could otherwise ask for ten gigabytes.
 
 import builtins
 import collections
-import fractions
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampstore.codec import arrays
 from ampstore.codec.guard import Guard, StandIn, check, class_of
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _EXCEPTIONS = [name for name, cls in vars(builtins).items() if isinstance(cls, type) and issubclass(cls, BaseException)]
 
@@ -155,13 +157,15 @@ def _ordered_dict(items: object = ()) -> "collections.OrderedDict[object, object
     return collections.OrderedDict(items)  # type: ignore[call-overload, no-any-return]
 
 
-def _fraction(numerator: Any, denominator: Any = 1) -> fractions.Fraction:
+def _fraction(numerator: Any, denominator: Any = 1) -> "Fraction":
+    from fractions import Fraction  # with decimal, 3 ms of every start
+
     # Fraction("1e999999999") would compute that power of ten.
     if isinstance(numerator, str):
         check(re.fullmatch(r"-?\d{1,4000}(/\d{1,4000})?", numerator) is not None and denominator == 1, "Fraction")
-        return fractions.Fraction(numerator)
+        return Fraction(numerator)
     check(type(numerator) is int and type(denominator) is int, "Fraction")
-    return fractions.Fraction(numerator, denominator)
+    return Fraction(numerator, denominator)
 
 
 ODD_METHOD = "_deprecated_get_spin_polarized"

@@ -12,12 +12,10 @@ This is for SQLite files; `postgresql` does the same on a server, with the same 
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +122,7 @@ def not_a_file(path: Path) -> str:
 @contextlib.contextmanager
 def _new_store(path: Path, shared: bool) -> Iterator[Path]:
     """A complete store under a name that cannot be guessed, beside `path`; removed afterwards."""
-    made = path.parent / f".{path.name[:200]}.{secrets.token_hex(8)}.new"
+    made = path.parent / f".{path.name[:200]}.{os.urandom(8).hex()}.new"
     try:
         os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # umask decides
         try:
@@ -185,7 +183,7 @@ def source_of_ddl() -> str:
 def new_facts() -> dict[str, str]:
     """What a new store notes about itself."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    made = {"store": uuid.uuid4().hex, "created_by": f"ampstore {version()}", "created_at": now}
+    made = {"store": os.urandom(16).hex(), "created_by": f"ampstore {version()}", "created_at": now}
     return made | {"needs": version()}
 
 
@@ -310,7 +308,7 @@ def _back_up(path: Path, revision: str) -> Path:
     """Copy the store while the caller holds its write lock; nobody can commit meanwhile."""
     day = time.strftime("%Y%m%d-%H%M%S")
     backup = path.with_name(f"{path.name}.{revision}-{day}.backup")
-    partial = path.with_name(f".{backup.name}.{secrets.token_hex(4)}.new")
+    partial = path.with_name(f".{backup.name}.{os.urandom(4).hex()}.new")
     source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o666))  # umask decides

@@ -6,8 +6,7 @@
 """
 
 from ampstore.store.care import Damage, Stats
-from ampstore.store.compaction import Compaction
 from ampstore.store.opening import Flag
 from ampstore.store.store import Store
 
-__all__ = ["Compaction", "Damage", "Flag", "Stats", "Store"]
+__all__ = ["Damage", "Flag", "Stats", "Store"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,7 +129,7 @@ def backup(backend: Backend, codec: Codec, target: Path) -> Path:
         raise MissingStoreError(str(target), f"there is no directory {target.parent}; create it first")
     if target.exists():
         raise FileExistsError(f"{target} exists; a backup never overwrites, choose another name")
-    partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.new")
+    partial = target.with_name(f".{target.name[:200]}.{os.urandom(8).hex()}.new")
     try:
         backend.copy_to(partial) if isinstance(backend, SQLite) else _copy(cast("Served", backend), partial)
         with contextlib.closing(open_backend(partial, "w", backend.timeout, "normal")) as copy:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from ampstore.legacy import Problem
-from ampstore.store import Compaction
+from ampstore.store.compaction import Compaction
 
 Progress = Callable[[int, int], None]
 """Called with the entries done and all there are."""

@@ -1,12 +1,15 @@
 """The shim of shim.c: built with gcc, preloaded into a process, armed there through ctypes."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 from enum import IntEnum, IntFlag
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+
+from ampstore import filesystem
 
 SOURCE = Path(__file__).with_name("shim.c")
 
@@ -62,7 +65,9 @@ class Shim:
         self._library.faults_arm(*arguments)
 
     def filesystem(self, magic: int) -> None:
-        """Let statfs say that the directory is on a file system of this kind."""
+        """Let statfs say that the directory is on a file system of this kind, and the table of mounts nothing."""
+        if magic:
+            filesystem.MOUNTS = os.devnull
         self._library.faults_filesystem(magic)
 
     def record(self, descriptor: int) -> None:
