@@ -18,7 +18,7 @@ from ampstore import FileDatabase, LegacyDatabase, Store
 from ampstore.cli import main
 from ampstore.errors import MissingStoreError, MixedSchemesError, StoreError
 from ampstore.images.hashing import SCHEMES
-from ampstore.transfer import Copied, sides
+from ampstore.transfer import Copied, copying, sides
 from ampstore.transfer.sides import StoreSide, bounded
 from ampstore.transfer.targets import CHANGED, StoreTarget
 
@@ -218,22 +218,65 @@ def progress(done, total):
     if done >= 2000:
         os.kill(os.getpid(), signal.SIGKILL)
 
-ampstore.copy(sys.argv[1], sys.argv[2], progress=progress)
+ampstore.copy(sys.argv[1], sys.argv[2], progress=progress, jobs=int(sys.argv[3]))
 """
 
 
-def test_a_copy_that_was_killed_goes_on(tmp_path, raw):
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_copy_that_was_killed_goes_on(tmp_path, raw, jobs):
     """The same call again writes what is missing, and the order is that of the source."""
-    source = store(tmp_path / "a.db", {f"{n:05}": [n] for n in range(3500)}, {"hash scheme": "v2"})
-    command = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "b.db")]
+    source = store(tmp_path / "a.db", {f"{n:05}": [n] for n in range(5500)}, {"hash scheme": "v2"})
+    command = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "b.db"), str(jobs)]
     assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
     there = raw(tmp_path / "b.db", "SELECT count(*) FROM entry")[0][0]
-    assert 0 < there < 3500
-    report = ampstore.copy(source, tmp_path / "b.db")
-    assert (report.written, report.unchanged) == (3500 - there, there)
+    assert 0 < there < 5500
+    report = ampstore.copy(source, tmp_path / "b.db", jobs=jobs)
+    assert (report.written, report.unchanged) == (5500 - there, there)
     assert raw(tmp_path / "b.db", ROWS) == raw(source, ROWS)
     with Store(tmp_path / "b.db", "r") as copied:
         assert copied.noted("hash scheme") == "v2"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("jobs", [2, 4])
+def test_several_threads_copy_the_same_rows_in_the_same_order(place, tmp_path, monkeypatch, kind, jobs):
+    """Chunks are read, written and read back at once; what is damaged, conflicts or was there is told as by one."""
+    monkeypatch.setattr(copying, "_CHUNK_BYTES", 1500)
+    values = {f"{7 * n % 2500:05}": [n, n / 2] for n in range(2500)}
+    source = store(tmp_path / "a.db", values)
+    damaged, differing = "00007", "00014"
+    with contextlib.closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("UPDATE entry SET payload = x'00' WHERE key = ?", (damaged,))
+    fill(place(kind, "b"), kind, {differing: "another", "00021": values["00021"]})
+    done = []
+    report = ampstore.copy(source, place(kind, "b"), jobs=jobs, progress=lambda *now: done.append(now))
+    assert (report.entries, report.written, report.unchanged, report.undecided) == (2500, 2497, 1, 1)
+    assert [problem.name for problem in report.left] == [damaged]
+    assert done == sorted(done)
+    expected = {differing: "another", "00021": values["00021"]}
+    expected |= {key: value for key, value in values.items() if key not in (damaged, *expected)}
+    assert list(contents(place(kind, "b"), kind).items()) == list(expected.items())
+
+
+def test_an_error_of_the_writing_thread_ends_the_copy_and_the_same_call_goes_on(tmp_path, monkeypatch, raw):
+    """It is raised as it is; nothing is written after it, and no thread is left."""
+    source = store(tmp_path / "a.db", {f"{n:05}": [n] for n in range(3500)})
+    put, calls = StoreTarget.put, []
+
+    def failing(self, rows, seen, side):
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise StoreError("b.db", "the disk is full")
+        return put(self, rows, seen, side)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreTarget, "put", failing)
+        with pytest.raises(StoreError, match="the disk is full"):
+            ampstore.copy(source, tmp_path / "b.db", jobs=4)
+    there = raw(tmp_path / "b.db", "SELECT count(*) FROM entry")[0][0]
+    assert there == 1000
+    assert ampstore.copy(source, tmp_path / "b.db", jobs=4).unchanged == there
+    assert raw(tmp_path / "b.db", ROWS) == raw(source, ROWS)
 
 
 def test_another_value_at_the_destination_is_a_conflict(tmp_path):
@@ -343,7 +386,8 @@ def test_a_row_that_does_not_come_back_is_told(tmp_path, monkeypatch):
         monkeypatch.setattr(written.backend, "put_rows", damaging)
         side, target = StoreSide(read, "a"), StoreTarget(written, "b")
         (heads,) = side.heads()
-        (problem,) = target.put(side.rows(heads), {}, side)
+        assert target.put(side.rows(heads), {}, side) == []
+        (problem,) = target.differing(side.rows(heads))
         assert problem.name == "a"
         assert "damaged" in problem.reason
 

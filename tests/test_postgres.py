@@ -353,6 +353,25 @@ def test_a_repeated_key_in_one_call_keeps_its_place_and_the_last_value(store):
     assert list(store.items()) == list(dict(pairs).items())
 
 
+def test_many_rows_of_a_batch_that_is_taken_back_hinder_no_later_ones(store, monkeypatch):
+    """The staging table that was made in it is gone with it, and is made again; rows go by COPY both times."""
+    copied = []
+    monkeypatch.setattr(store.backend, "_copy", lambda rows, copy=store.backend._copy: copied.append(copy(rows)))
+    for depth in (1, 2):
+        with pytest.raises(ZeroDivisionError), contextlib.ExitStack() as batches:
+            for _ in range(depth):
+                batches.enter_context(store.batch())
+            store.put_many((f"{n}", n) for n in range(100))
+            raise ZeroDivisionError
+        with store.batch():
+            with contextlib.suppress(ZeroDivisionError), store.batch():
+                store.put_many((f"{n}", n) for n in range(100))
+                raise ZeroDivisionError
+            store.put_many((f"{n}", n) for n in range(50))
+    assert dict(store) == {f"{n}": n for n in range(50)}
+    assert len(copied) == 6
+
+
 def test_copied_rows_of_one_batch_are_stored_once_each(store):
     """Several calls share one staging table."""
     with store.batch():

@@ -1,7 +1,6 @@
 """Commands between stores of any kind: copy, merge, diff."""
 
 import json
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +16,9 @@ _LISTED = 20
 """Conflicts that are printed without --json."""
 
 jobs_option = click.option(
-    "--jobs", type=click.IntRange(1), help="Processes that read and encode legacy files; default: the cores there are."
+    "--jobs",
+    type=click.IntRange(1),
+    help="Threads that read, write and compare chunks, or processes that encode legacy files; default: usable cores.",
 )
 
 
@@ -138,7 +139,9 @@ def diff(a: str, b: str, allow: tuple[str, ...], as_json: bool) -> None:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from ampstore.cores import usable_cores
+
+    return usable_cores()
 
 
 def _name(store: str) -> str:

@@ -89,7 +89,9 @@ def _destination(container: Path, containers: list[Path], paths: tuple[Path, ...
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from ampstore.cores import usable_cores
+
+    return usable_cores()
 
 
 def _show(reports: "list[Report]", as_json: bool, verb: str = "written") -> None:

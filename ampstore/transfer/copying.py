@@ -9,6 +9,9 @@ Killed anywhere, the same call goes on: what arrived is known by its checksum. P
 nothing is unpickled, with the dictionaries that they need. Facts go along, such as the scheme of the keys; the id of
 the store, claims, notes of runs and traces stay.
 
+Between stores these are three steps, each in a thread of its own if there are `jobs`: the next chunk is read while one
+is written and the last one is read back. One thread writes, so the order of insertion stays that of the source.
+
 Legacy files have no checksum, so they are read and encoded, in several processes where it pays; a file whose time is
 that of the entry at the destination was copied before.
 """
@@ -17,17 +20,19 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ampstore.backend import Head, Row
 from ampstore.codec import Allowed
 from ampstore.errors import MixedSchemesError, StoreError
 from ampstore.images.schemes import NOTE, schemes_in
+from ampstore.legacy import Problem
+from ampstore.transfer.ahead import ahead
 from ampstore.transfer.comparing import equal
 from ampstore.transfer.folding import FOLDED
 from ampstore.transfer.places import Layout, opened_side, opened_target, place_of, same_place
 from ampstore.transfer.report import Conflict, Copied, Progress, Version
-from ampstore.transfer.sides import Side, bounded
+from ampstore.transfer.sides import CHUNK_BYTES, Side, StoreSide, bounded
 from ampstore.transfer.targets import StoreTarget, Target
 
 Policy = Literal["refuse", "keep", "overwrite"]
@@ -49,6 +54,8 @@ _PREFERENCES: dict[str | None, _Choice] = {
 }
 _OWN_FACTS = ("store", "created_by", "created_at", "needs", "compacted", FOLDED, NOTE)
 _RUN = "run "
+_CHUNK_BYTES = 8 << 20
+"""Payload of a chunk where several are in memory at once: being read, waiting, being written, being read back."""
 
 
 def copy(
@@ -78,7 +85,9 @@ def copy(
     allow : iterable of str or "*"
         As in `Store`; needed only for values that have to be decoded, from and to the legacy layout.
     jobs : int
-        Processes that read and encode legacy files; with more than 1, a script needs `if __name__ == "__main__"`.
+        Between two stores: with more than 1, chunks are read, written and read back at the same time, in that
+        many threads or a few more. From the legacy layout: processes that read and encode files; a script then
+        needs `if __name__ == "__main__"`.
     dry_run : bool
         Read everything that would be copied, write nothing.
     progress : callable(done, total), optional
@@ -108,7 +117,7 @@ def copy(
     ):
         _check_schemes([side, target.side])
         report = Copied(side.location, target.side.location, dry_run=dry_run)
-        return _Copy(side, target, report, _POLICIES[conflicts]).run(progress)
+        return _Copy(side, target, report, _POLICIES[conflicts], jobs).run(progress)
 
 
 @dataclass
@@ -190,7 +199,7 @@ def merge(
         merged = Merged(target.side.location)
         for side in sides:
             report = Copied(side.location, merged.destination, dry_run=dry_run)
-            merged.copies.append(_Copy(side, target, report, _PREFERENCES[prefer]).run(progress))
+            merged.copies.append(_Copy(side, target, report, _PREFERENCES[prefer], jobs).run(progress))
     return merged
 
 
@@ -210,12 +219,25 @@ def _check_schemes(sides: Sequence[Side]) -> None:
             found = side.location, scheme
 
 
-class _Copy:
-    """One copy at work."""
+class _Chunk(NamedTuple):
+    """Some entries on their way: heads, checksums of what they replace, rows, those that were refused or got lost."""
 
-    def __init__(self, source: Side, target: Target, report: Copied, choose: _Choice) -> None:
+    heads: list[Head]
+    seen: dict[str, bytes]
+    entries: int
+    rows: list[Row] = []
+    problems: list[Problem] = []
+
+
+class _Copy:
+    """One copy at work. The report and the progress are of the caller's thread, whatever `jobs` is."""
+
+    def __init__(self, source: Side, target: Target, report: Copied, choose: _Choice, jobs: int) -> None:
         self.source, self.target, self.report, self.choose = source, target, report, choose
-        self.replacing = set[str]()
+        several = jobs > 1 and isinstance(target, StoreTarget)
+        self.threads = 1 if several else 0
+        self.readers = jobs - 1 if several and isinstance(source, StoreSide) else 0
+        self.most = _CHUNK_BYTES if several else CHUNK_BYTES
 
     def run(self, progress: Progress | None) -> Copied:
         """Do it, and fill the report."""
@@ -224,8 +246,10 @@ class _Copy:
         if isinstance(self.target, StoreTarget):
             # First: a copy that is killed after its first entries could not tell any more that there were none.
             _carry_facts(self.source, self.target, total, was_empty=self.target.side.count() == 0)
-        for rows, seen in self._batches():
-            self._put(rows, seen)
+        read = ahead(self._chunks(), self._read, self.readers)
+        written = ahead(read, self._write, self.threads)
+        for chunk in ahead(written, self._check, self.threads):
+            self._note(chunk)
             if progress:
                 progress(min(report.entries, total), total)
         report.left += self.source.problems
@@ -235,14 +259,28 @@ class _Copy:
         report.seconds = time.monotonic() - started
         return report
 
-    def _batches(self) -> Iterator[tuple[list[Row], dict[str, bytes]]]:
-        for chunk in self.source.heads(self._settled):
-            self.report.entries += len(chunk)
-            wanted, seen = self._wanted(chunk)
-            for part in bounded(wanted):
-                yield self.source.rows(part), seen
+    def _chunks(self) -> Iterator[_Chunk]:
+        for heads in self.source.heads(self._settled):
+            wanted, seen = self._wanted(heads)
+            entries = len(heads)
+            for part in bounded(wanted, self.most):
+                yield _Chunk(part, seen, entries)
+                entries = 0
             if not wanted:
-                yield [], {}
+                yield _Chunk([], {}, entries)
+
+    def _read(self, chunk: _Chunk) -> _Chunk:
+        return chunk._replace(rows=self.source.rows(chunk.heads)) if chunk.heads else chunk
+
+    def _write(self, chunk: _Chunk) -> _Chunk:
+        return chunk._replace(problems=self.target.put(chunk.rows, chunk.seen, self.source)) if chunk.rows else chunk
+
+    def _check(self, chunk: _Chunk) -> _Chunk:
+        """What was written, read back and compared."""
+        refused = {problem.name for problem in chunk.problems}
+        written = [row for row in chunk.rows if row.key not in refused]
+        lost = self.target.differing(written) if written else []
+        return chunk._replace(problems=[*chunk.problems, *lost])
 
     def _settled(self, files: Sequence[tuple[str, float]]) -> set[str]:
         """Legacy files that were copied before: the entry has the time of the file."""
@@ -275,16 +313,14 @@ class _Copy:
         self.report.note(Conflict(head.key, one, other, taken))
         return bool(chosen)
 
-    def _put(self, rows: Sequence[Row], seen: dict[str, bytes]) -> None:
-        if not rows:
-            return
-        problems = self.target.put(rows, seen, self.source)
-        refused = {problem.name for problem in problems}
-        written = [row for row in rows if row.key not in refused]
-        self.report.left += problems
-        self.report.entries -= len(refused)  # `run` counts what is left
+    def _note(self, chunk: _Chunk) -> None:
+        refused = {problem.name for problem in chunk.problems}
+        written = [row for row in chunk.rows if row.key not in refused]
+        self.report.left += chunk.problems
+        unread = len(chunk.heads) - len(chunk.rows)  # damaged, or deleted meanwhile
+        self.report.entries += chunk.entries - len(refused) - unread  # `run` counts what is left
         self.report.written += len(written)
-        self.report.overwritten += sum(row.key in seen for row in written)
+        self.report.overwritten += sum(row.key in chunk.seen for row in written)
         self.report.bytes_before += sum(len(row.payload) for row in written)
 
 

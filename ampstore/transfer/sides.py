@@ -323,11 +323,12 @@ def _left_of(group: Sequence[Source], settled: Settled) -> Iterator[Source]:
     return (source for source in group if source.name not in done)
 
 
-def bounded(heads: Iterable[Head]) -> Iterator[list[Head]]:
-    """Chunks of at most `CHUNK_ROWS` rows, and of `CHUNK_BYTES` unless one entry alone is larger."""
+def bounded(heads: Iterable[Head], most: int | None = None) -> Iterator[list[Head]]:
+    """Chunks of at most `CHUNK_ROWS` rows, and of `most` or `CHUNK_BYTES` bytes unless one entry alone is larger."""
+    most = most or CHUNK_BYTES
     chunk, size = list[Head](), 0
     for head in heads:
-        if chunk and (len(chunk) >= CHUNK_ROWS or size + head.stored > CHUNK_BYTES):
+        if chunk and (len(chunk) >= CHUNK_ROWS or size + head.stored > most):
             yield chunk
             chunk, size = [], 0
         chunk.append(head)

@@ -169,12 +169,14 @@ class Writer(Reader):
         """Give this connection its staging table; not every user may have temporary tables."""
         connections = self._connections
         connections.get()
-        if connections.local.staged is False and not self.in_transaction:
-            try:
+        if connections.local.staged is not False:
+            return
+        try:
+            with self._transaction("SELECT 1") if self.in_transaction else contextlib.nullcontext():
                 connections.run(_STAGING, prepare=False)
-                connections.local.staged = True
-            except AccessError:
-                connections.local.staged = None
+            connections.local.staged = True
+        except AccessError:
+            connections.local.staged = None
 
     # -- claims --------------------------------------------------------------------------------
 
@@ -284,6 +286,7 @@ class Writer(Reader):
     def _roll_back(self, depth: int | None) -> None:
         connections = self._connections
         connection = connections.local.connection
+        connections.local.staged = None if connections.local.staged is None else False  # it may have been made in there
         statement = "ROLLBACK" if depth is None else f"ROLLBACK TO s{depth}; RELEASE s{depth}"
         try:
             if connection is not None:
