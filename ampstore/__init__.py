@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ampstore import errors
-from ampstore import log as log
 from ampstore.errors import *  # noqa: F403 - every error is public
 
 if TYPE_CHECKING:
+    from ampstore import log as log
     from ampstore.amp import ConvergenceOccurred as ConvergenceOccurred
     from ampstore.amp import TrainingConvergenceError as TrainingConvergenceError
     from ampstore.anneal import Annealer as Annealer
@@ -119,6 +119,8 @@ def __getattr__(name: str) -> object:
         from ampstore.schema import version
 
         return version()
+    if name == "log":
+        return import_module("ampstore.log")
     if name not in _HOMES:
         raise AttributeError(f"module 'ampstore' has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(f"ampstore.{_HOMES[name]}"), name)

@@ -59,7 +59,6 @@ cross process borders unharmed.
 """
 
 import pickle
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -423,10 +422,12 @@ class MixedSchemesError(ImageError, ValueError):
         self.where, self.noted, self.scheme = where, noted, scheme
 
     def __str__(self) -> str:
+        from shlex import quote
+
         return (
             f"{self.where}: there are keys of hash scheme {self.noted!r}, not {self.scheme!r}; use "
             f"hash_images(images, scheme={self.noted!r}), or change the keys: "
-            f"`ampstore rekey {shlex.quote(self.where)} IMAGES --from {self.noted} --to {self.scheme}`"
+            f"`ampstore rekey {quote(self.where)} IMAGES --from {self.noted} --to {self.scheme}`"
         )
 
 

@@ -16,7 +16,6 @@ holder checks right before each commit, and prepares nothing in between.
 """
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -26,9 +25,10 @@ from typing import NamedTuple
 
 from ampstore.durable import sync
 from ampstore.errors import BusyError
+from ampstore.latelog import late_logger
 from ampstore.owner import has_ended, new_owner
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 LEASE = 20.0
 """Seconds without a heartbeat after which a holder counts as dead; it sends one every quarter of that."""

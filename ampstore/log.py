@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Self
 
 from ampstore.errors import TimerError
+from ampstore.latelog import package_logger
 
 if TYPE_CHECKING:
     StdlibLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-log = logging.getLogger("ampstore")
-log.addHandler(logging.NullHandler())
+log = package_logger()
 
 
 class Logger:

@@ -11,18 +11,22 @@ besides (see `ampstore.spool`). `AMPSTORE_NETWORK_FS` lets the user decide:
 One statfs for each device that a process meets.
 """
 
-import logging
+import errno
 import os
 from pathlib import Path
 from typing import Literal, cast
 
 from ampstore.errors import NetworkFileSystemError, SettingError
 from ampstore.filesystem import FileSystem, file_system
+from ampstore.latelog import late_logger
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 SETTING = "AMPSTORE_NETWORK_FS"
 CHOICES = ("wal", "spool", "refuse")
+
+_NO_ANSWER = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing about the path: to take it for a local one would be fatal on a shared one."""
 
 Policy = Literal["wal", "spool", "refuse"]
 
@@ -51,7 +55,9 @@ def shared_file_system(path: Path) -> FileSystem | None:
             device = os.stat(place).st_dev
             if device not in _known:
                 _known[device] = file_system(place)
-        except OSError:
+        except OSError as err:
+            if err.errno in _NO_ANSWER:
+                raise
             continue
         return _known[device] if _known[device].shared else None
     return None

@@ -4,7 +4,6 @@ A `Shelf` is a `shelve.Shelf`, so `isinstance` in programs that were written for
 `dict` is the Store; keys go to it as text, values as objects.
 """
 
-import logging
 import os
 import shelve
 import weakref
@@ -13,9 +12,10 @@ from pickle import DEFAULT_PROTOCOL, HIGHEST_PROTOCOL
 
 from ampstore.backend import Durability
 from ampstore.codec import Allowed
+from ampstore.latelog import late_logger
 from ampstore.store import Flag, Store
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 _OTHER_SHELVES = (".dat", ".dir", ".pag", ".db")  # what dbm.dumb and dbm.ndbm append to the name
 

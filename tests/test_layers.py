@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "durable", "ddl", "filesystem"},
+    {"errors", "durable", "ddl", "filesystem", "latelog"},
     {"log", "owner", "network"},
     {"lease"},
     {"codec", "tables", "images", "cores"},
@@ -123,7 +123,7 @@ def test_a_first_get_imports_no_more_than_it_needs(tmp_path):
         store["a"] = [("Pt", [0.5, 1.5])] * 100
     loaded = modules_after(f"import ampstore; ampstore.open({str(tmp_path / 'a.db')!r})['a']")
     seldom = {"ctypes", "dataclasses", "decimal", "fractions", "inspect", "json", "random", "secrets", "socket", "uuid"}
-    assert not loaded & {*seldom, "hmac", "tempfile", "subprocess", "numpy", "ampstore.store.compaction"}
+    assert not loaded & {*seldom, "hmac", "logging", "tempfile", "subprocess", "numpy", "ampstore.store.compaction"}
 
 
 def test_the_compiled_statements_are_those_of_core():
@@ -131,6 +131,15 @@ def test_the_compiled_statements_are_those_of_core():
     from ampstore.backend import core
 
     assert (ROOT / "ampstore" / "backend" / "compiled.py").read_text() == core.source()
+
+
+def test_every_dialect_has_every_statement():
+    """None is missing, and none has a name that nobody looks for."""
+    from ampstore.backend import compiled, statements
+
+    names = set(statements.Statements.__annotations__)
+    assert set(compiled.SQLITE) == set(compiled.POSTGRESQL) == names
+    assert set(compiled.SERVER) == set(statements.ServerStatements.__annotations__)
 
 
 def test_creating_a_store_imports_neither_alembic_nor_sqlalchemy(tmp_path):

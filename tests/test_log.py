@@ -4,6 +4,7 @@ import io
 import logging
 import pickle
 import re
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +13,20 @@ import pytest
 
 from ampstore.errors import TimerError
 from ampstore.log import Logger, LoggerHandler, as_log, elapsed_text, logging_into, now
+
+
+def test_what_nobody_listens_to_imports_no_logging():
+    """And whoever listens later hears what is said then, under the name of the module that says it."""
+    program = (
+        "import sys; from ampstore import shelf\n"
+        "shelf.log.warning('unheard %s', 1); assert 'logging' not in sys.modules\n"
+        "import logging; shelf.log.warning('nobody gave a handler')\n"
+        "logging.basicConfig(stream=sys.stdout, format='%(name)s %(funcName)s %(message)s', level='INFO')\n"
+        "def here(): shelf.log.info('heard %s', 2)\n"
+        "here(); shelf.log.debug('below the level')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("ampstore.shelf here heard 2\n", "")
 
 
 class Clock:

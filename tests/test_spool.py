@@ -384,6 +384,18 @@ def test_a_single_file_is_kept_in_a_rollback_journal(path):
         assert not [found for found in os.listdir(path.parent) if found.endswith(("-wal", "-shm"))]
 
 
+def test_a_file_system_that_cannot_be_asked_is_not_taken_for_a_local_one(tmp_path, monkeypatch):
+    """A process without descriptors left gets the error: WAL on a shared file system would lose entries."""
+
+    def none_left(_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(network, "_known", {})
+    monkeypatch.setattr(network, "file_system", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        ampstore.open(tmp_path / "a.db")
+
+
 def test_a_local_file_system_costs_one_statfs(tmp_path, monkeypatch):
     """However many containers and stores are opened on one device."""
     calls, real = [], network.file_system

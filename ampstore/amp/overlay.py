@@ -10,7 +10,6 @@ generation; databases of that very Amp are found again.
 """
 
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -19,8 +18,9 @@ from typing import Any, NamedTuple
 
 from ampstore.amp.workers import on_ampstore
 from ampstore.errors import AmpMissingError
+from ampstore.latelog import late_logger
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 NAMES = {
     "Annealer": "anneal",

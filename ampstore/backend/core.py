@@ -356,7 +356,7 @@ def source() -> str:
     from ampstore.backend.core_postgresql import for_postgresql, for_server
 
     dialects: dict[str, Any] = {"SQLITE": for_sqlite(), "POSTGRESQL": for_postgresql(), "SERVER": for_server()}
-    for name, statements in ((name, dialect._asdict()) for name, dialect in dialects.items()):
+    for name, statements in ((name, vars(dialect)) for name, dialect in dialects.items()):
         lines += ["", f"{name}: dict[str, Any] = {{"]
         lines += [f'    "{field}": {_literal(text)},' for field, text in statements.items()]
         lines += ["}"]

@@ -13,7 +13,6 @@ A fork and exec, as of `subprocess`, comes not by here and needs nothing of this
 """
 
 import contextlib
-import logging
 import os
 import sqlite3
 import sys
@@ -24,7 +23,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-log = logging.getLogger(__name__)
+from ampstore.latelog import late_logger
+
+log = late_logger(__name__)
 
 LONGEST_WAIT = 1.0
 """Seconds for which a fork waits for the operations of other threads."""

@@ -12,7 +12,6 @@ SELECT that runs none of it, and compared with ours.
 """
 
 import re
-import shlex
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -38,12 +37,11 @@ CREATE VIEW entries AS SELECT key, kind, size AS bytes, length(payload) AS store
 _NOISE = re.compile(r"[\s\"`]+")
 _NAME = r"(?:\w+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\])"
 _COLUMN = rf"{_NAME}(?:\s+(?:asc|desc))?"
-_INDEX = re.compile(
-    rf"create\s+index\s+({_NAME})\s+on\s+{_NAME}\s*\(\s*{_COLUMN}(?:\s*,\s*{_COLUMN})*\s*\)\s*", re.IGNORECASE
-)
-_TABLE = re.compile(rf"create\s+table\s+({_NAME})\s*\(.*", re.IGNORECASE | re.DOTALL)
-_VIEW = re.compile(rf"create\s+view\s+({_NAME})\s.*", re.IGNORECASE | re.DOTALL)
-_EXPRESSION = re.compile(r"\b(check|generated|as)\b", re.IGNORECASE)
+# Not compiled here: only a schema with objects of others needs these, and they take 1 ms of every start.
+_INDEX = rf"create\s+index\s+({_NAME})\s+on\s+{_NAME}\s*\(\s*{_COLUMN}(?:\s*,\s*{_COLUMN})*\s*\)\s*"
+_TABLE = rf"create\s+table\s+({_NAME})\s*\((?s:.*)"
+_VIEW = rf"create\s+view\s+({_NAME})\s(?s:.*)"
+_EXPRESSION = r"\b(check|generated|as)\b"
 
 
 class SchemaObject(NamedTuple):
@@ -78,10 +76,12 @@ def check(location: str, objects: Iterable[SchemaObject]) -> None:
     """
     for found in objects:
         if reason := _reason_against(found):
+            from shlex import quote
+
             raise ForeignSchemaError(
                 location,
                 f"the schema has a {found.kind} {found.name!r}: {reason}. Nothing of it was run. If it is yours, drop "
-                f"it with sqlite3; if not, `ampstore salvage {shlex.quote(location)} NEW` copies the entries",
+                f"it with sqlite3; if not, `ampstore salvage {quote(location)} NEW` copies the entries",
             )
 
 
@@ -91,10 +91,11 @@ def _reason_against(found: SchemaObject) -> str:
         return "" if found.kind == "index" and found.name.startswith("sqlite_autoindex_") else "it has no text"
     if found.name in OURS:
         return "" if _is_ours(found) else "it is not as ampstore makes it"
-    form = _INDEX.fullmatch(found.text) or _TABLE.fullmatch(found.text) or _VIEW.fullmatch(found.text)
+    forms = (re.fullmatch(pattern, found.text, re.IGNORECASE) for pattern in (_INDEX, _TABLE, _VIEW))
+    form = next(filter(None, forms), None)
     if not form:
         return "it may run when entries are read, written or verified"
-    if form.re is _TABLE and _EXPRESSION.search(found.text):
+    if form.re.pattern == _TABLE and re.search(_EXPRESSION, found.text, re.IGNORECASE):
         return "it has expressions that run when the file is verified"
     name = form[1].strip('"`[]').lower()
     return "" if name == found.name.lower() and name not in OURS else "its text makes something of another name"

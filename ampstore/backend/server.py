@@ -21,7 +21,7 @@ from ampstore.errors import LocationError
 SCHEMA = "ampstore"
 LONGEST_NAME = 63  # bytes of an identifier in PostgreSQL, which would cut a longer one off
 
-_URL = re.compile(r"(?P<scheme>postgres(?:ql)?(?:\+\w*)?)://(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
+_URL = r"(?si:(?P<scheme>postgres(?:ql)?(?:\+\w*)?)://(?P<rest>.*))"
 _DRIVERS = ("postgresql+psycopg", "postgresql", "postgres")
 _SECRETS = ("password", "sslpassword")
 _OURS = ("schema", "sync")
@@ -32,7 +32,7 @@ _passwords: dict[str, dict[str, str]] = {}
 
 def is_url(name: object) -> bool:
     """Whether a name is the URL of a database, not a path."""
-    return isinstance(name, str) and _URL.fullmatch(name) is not None
+    return isinstance(name, str) and "://" in name and re.fullmatch(_URL, name) is not None
 
 
 class Server(NamedTuple):
@@ -79,7 +79,7 @@ def parse(url: str) -> Server:
     LocationError
         If it is no such URL; the message does not repeat what may be a password.
     """
-    found = _URL.fullmatch(url)
+    found = re.fullmatch(_URL, url)
     if found is None or found["scheme"].lower() not in _DRIVERS:
         scheme = url.partition("://")[0]
         raise LocationError(f"{scheme}://...", "there is no such kind of database here; use postgresql+psycopg://")

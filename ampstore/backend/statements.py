@@ -4,6 +4,7 @@
 store imports no SQLAlchemy (some 200 ms), and there is one place where SQL is written.
 """
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 GROUP_SIZES = (16, 64, 256)  # a batch of 32 costs half as much by 64 as by 256
@@ -69,8 +70,11 @@ class Recoded(NamedTuple):
     codec_was: str
 
 
-class Statements(NamedTuple):
-    """SQL text of one dialect. Parameters are positional, in the order that each comment gives."""
+class Statements(SimpleNamespace):
+    """SQL text of one dialect. Parameters are positional, in the order that each comment gives.
+
+    No NamedTuple: to make a class of that many fields takes 2 ms of every start.
+    """
 
     fetch: str  # key -> codec, size, checksum, payload, key as it stands in the row
     head: str  # key -> checksum, written_at
@@ -118,7 +122,7 @@ class Statements(NamedTuple):
     heads_groups: dict[int, str]  # n keys -> the columns of a Head
 
 
-class ServerStatements(NamedTuple):
+class ServerStatements(SimpleNamespace):
     """Statements that only PostgreSQL has."""
 
     unstage: str  # rows that were copied into the staging table -> entry

@@ -5,7 +5,6 @@ wait for the turn -> BEGIN IMMEDIATE ... COMMIT -> checkpoint if the WAL is full
 """
 
 import contextlib
-import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,8 +21,9 @@ from ampstore.backend.turns import Turns
 from ampstore.backend.wal import WAL_BOUND, Wal
 from ampstore.backend.witness import Note, Witness
 from ampstore.errors import LostCommitsError, ReadOnlyError, StoreError
+from ampstore.latelog import late_logger
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 NOTICED = 0.05
 """Share of the time-out that a writer may wait for its turn before SQLite's part of it is cut by that."""

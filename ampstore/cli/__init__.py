@@ -18,7 +18,6 @@ Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2
 path that is no store; 3 the store cannot be used now (busy, no permission, disk); 130 interrupted.
 """
 
-import logging
 from importlib import import_module
 from typing import Any
 
@@ -116,4 +115,6 @@ def main(debug: bool) -> None:
     Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, or
     a path that is no store; 3 the store cannot be used now (busy, no permission, disk).
     """
+    import logging
+
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(message)s")

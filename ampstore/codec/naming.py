@@ -19,8 +19,9 @@ PLANES = "+planes8"
 ZSTD = "+zstd"
 BUILTIN = frozenset((PICKLE, COLUMNS, VECTORS))
 
-BASE = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
-_NAME = re.compile(rf"({BASE.pattern})(\+planes8)?(?:(\+zstd)(?::([1-9][0-9]{{0,9}}))?)?", re.ASCII)
+# Not compiled here: most rows have one of a few names, which are known by heart.
+BASE = r"[a-z][a-z0-9_.-]{0,63}"
+_NAME = rf"({BASE})(\+planes8)?(?:(\+zstd)(?::([1-9][0-9]{{0,9}}))?)?"
 
 
 class Name(NamedTuple):
@@ -56,7 +57,7 @@ def parse(name: str) -> Name:
     ValueError
         If it is none.
     """
-    found = _NAME.fullmatch(name) if isinstance(name, str) else None
+    found = re.fullmatch(_NAME, name) if isinstance(name, str) else None
     if not found:
         raise ValueError(f"unknown codec {name!r:.80}; a newer ampstore may know it")
     base, planes, zstd, dictionary = found.groups()

@@ -13,6 +13,7 @@ or the option `codecs` names it, and a name that no installed package has declar
 Those of ampstore itself (`pickle5`, `columns1`, `vectors1`) cannot be taken by others.
 """
 
+import re
 from functools import lru_cache
 from typing import Protocol, cast
 
@@ -40,7 +41,7 @@ def load(name: str) -> StreamCodec:
     LookupError
         If there is none of that name, or not just one, or it is no codec.
     """
-    if not BASE.fullmatch(name) or name in BUILTIN:
+    if not re.fullmatch(BASE, name) or name in BUILTIN:
         raise LookupError("which is no name for the codec of another package")
     from importlib.metadata import entry_points  # a third of the start of `ampstore ls`, and seldom needed
 

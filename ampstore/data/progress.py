@@ -1,15 +1,16 @@
 """How far a calculation is: a bar on a terminal, a line a minute in a log."""
 
-import logging
 import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ampstore.latelog import late_logger
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 QUIET = 1.0  # seconds before there is a bar: most runs are over by then
 HEARTBEAT = 60.0

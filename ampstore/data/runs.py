@@ -7,16 +7,16 @@ are there. They are facts for people: nothing is decided by them.
 """
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ampstore.errors import StoreError
+from ampstore.latelog import late_logger
 from ampstore.store.store import RUN, Store
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 MOST = 50
 FAILURES = 20

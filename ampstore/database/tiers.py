@@ -16,7 +16,6 @@ Where several hosts share the file system the store is an `ampstore.spooled.Spoo
 
 import contextlib
 import json
-import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -31,6 +30,7 @@ from ampstore.errors import (
     MissingStoreError,
     ReadOnlyError,
 )
+from ampstore.latelog import late_logger
 from ampstore.legacy import Container, Stamp, check_own, maintenance_lock
 from ampstore.legacy.loose import file_error, file_errors
 from ampstore.legacy.names import reason_against
@@ -41,7 +41,7 @@ from ampstore.store import Store
 from ampstore.store.claims import LEASE, Claims
 from ampstore.transfer import FOLDED, STORE_NAME, Progress, Report, fold, left_in_archive
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 
 class TieredEntries(MutableMapping[str, object]):

@@ -7,17 +7,17 @@ A store keeps that as one fact under the name `NOTE`:
     no such fact  nobody can know: a legacy program wrote the entries, or the database keeps no facts
 """
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampstore.errors import MixedSchemesError
 from ampstore.images.hashing import SCHEMES, get_hash, hashed, known_scheme
+from ampstore.latelog import late_logger
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 NOTE = "hash scheme"
 """Name of the fact."""

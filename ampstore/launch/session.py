@@ -7,7 +7,6 @@ and read by the program's.
 """
 
 import json
-import logging
 import os
 import secrets
 import selectors
@@ -18,12 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ampstore.errors import LaunchError
+from ampstore.latelog import late_logger
 from ampstore.launch import node
 from ampstore.launch.command import LOCAL, Options, commands
 from ampstore.launch.node import Frames, Streams, watch
 from ampstore.launch.pump import Pump
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 LINES = 20
 """Last lines of a node or a worker that are kept for errors."""

@@ -6,7 +6,6 @@ archive()  loose + archive --> new archive, then the loose files that did not ch
 """
 
 import contextlib
-import logging
 import os
 import stat
 import time
@@ -25,11 +24,12 @@ from ampstore.errors import (
     LegacyPickleError,
     MissingStoreError,
 )
+from ampstore.latelog import late_logger
 from ampstore.legacy.archive import Archive, write_archive
 from ampstore.legacy.loose import Loose, Stamp, file_errors, remove_left_overs
 from ampstore.legacy.names import Problem, check_name, reason_against
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 _TIMEOUT = 30.0
 

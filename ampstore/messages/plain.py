@@ -11,7 +11,6 @@ answered with nothing and dropped.
 Amp waits for ever for a worker that is gone. This socket looks from time to time and raises instead.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -21,8 +20,9 @@ import zmq
 
 from ampstore.codec import Rule
 from ampstore.errors import CodecError
+from ampstore.latelog import late_logger
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 LOOK = 0.25
 """Seconds between looks at workers while the socket waits."""

@@ -13,7 +13,6 @@ takes long or gets large, so results become durable soon and no process has many
 """
 
 import contextlib
-import logging
 import threading
 import time
 import uuid
@@ -22,10 +21,11 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from ampstore.errors import CalculatorError, ParallelError, WorkerError
+from ampstore.latelog import late_logger
 from ampstore.parallel.work import CHUNK_SECONDS, Failure, Function, Job, Pace, Work
 from ampstore.parallel.worker import kind_of, loads
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 CONNECT = 10.0  # seconds for a scheduler to answer at its address
 TAKE = 20.0  # seconds for a result that is there to come here; a worker that dies meanwhile has it computed again

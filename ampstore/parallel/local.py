@@ -6,7 +6,6 @@ it had not begun go to others. A job at which `DEATHS` workers died is reported,
 """
 
 import contextlib
-import logging
 import os
 import selectors
 import signal
@@ -18,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ampstore.errors import CalculatorError, WorkerError
+from ampstore.latelog import late_logger
 from ampstore.parallel.channel import Channel
 from ampstore.parallel.work import Failure, Function, Pace, Work
 from ampstore.parallel.worker import dumps, kind_of, loads, main_of_this_process, pickled
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 DEATHS = 2
 """Workers that may die at a job."""

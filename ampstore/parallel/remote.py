@@ -11,7 +11,6 @@ several times in a row is given up, and when all are, the run ends with an error
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import sys
@@ -21,13 +20,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ampstore.errors import CalculatorError, CodecError, LaunchError, WorkerError
+from ampstore.latelog import late_logger
 from ampstore.launch import LOCAL, Options, Pump, Session
 from ampstore.messages import Server
 from ampstore.parallel.agent import PROTOCOL
 from ampstore.parallel.work import LARGEST_CHUNK, Failure, Function, Work
 from ampstore.parallel.worker import dumps, kind_of, main_of_this_process, pickled, safe_rule
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 SILENCE = 30.0
 """Seconds without a sign of life after which a host is taken for lost; agents give one every two."""

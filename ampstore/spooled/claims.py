@@ -13,20 +13,20 @@ silent for longer than its lease. The later one stays.
 
 import contextlib
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ampstore.codec import Blob
 from ampstore.durable import make_directory
+from ampstore.latelog import late_logger
 from ampstore.legacy.loose import file_errors
 from ampstore.owner import has_ended
 from ampstore.spooled.store import SpooledStore
 from ampstore.store import Store
 from ampstore.store.claims import Claims, Taken
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 DIRECTORY = "claims"
 Around = Callable[[SpooledStore, Sequence[str]], contextlib.AbstractContextManager[None]]

@@ -12,7 +12,6 @@ what it has of them, then the entry. What went from the spool after the first lo
 """
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -30,12 +29,13 @@ from ampstore.errors import (
     KeyTypeError,
     ReadOnlyError,
 )
+from ampstore.latelog import late_logger
 from ampstore.lease import Lease
 from ampstore.legacy.loose import file_errors
 from ampstore.spool import DIRECTORY, SEALED, Entry, Record, RemovedSegmentError, Spool
 from ampstore.store import Damage, Store
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 NOTE = "spool "
 RECOVERED = "recovered "

@@ -18,7 +18,6 @@ When a claim is taken from its owner:
 """
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +25,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ampstore.codec import Blob
 from ampstore.errors import StoreError
+from ampstore.latelog import late_logger
 from ampstore.owner import has_ended, new_owner
 
 if TYPE_CHECKING:
     from ampstore.store.store import Store
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 LEASE = 60.0
 """Seconds that a claim lasts unless it is renewed, which happens every quarter of that."""

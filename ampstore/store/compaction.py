@@ -15,7 +15,6 @@ again unless the recipe for their kind has changed.
 """
 
 import json
-import logging
 import random
 import re
 import time
@@ -29,8 +28,9 @@ from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.naming import VECTORS
 from ampstore.codec.recoding import Recipe, choose, shuffled
 from ampstore.errors import CodecError, ReadOnlyError, StoreError
+from ampstore.latelog import late_logger
 
-log = logging.getLogger(__name__)
+log = late_logger(__name__)
 
 NOTE = "compacted"
 """Fact in a store: when it was compacted, and the recipe for each kind."""
