@@ -5,7 +5,6 @@ a name of a host may belong to several machines.
 """
 
 import functools
-import hashlib
 import os
 
 
@@ -44,7 +43,9 @@ def _machine() -> str:
         numbers = os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
-    return hashlib.blake2b(f"{boot} {numbers}".encode(), digest_size=6).hexdigest()
+    from hashlib import blake2b
+
+    return blake2b(f"{boot} {numbers}".encode(), digest_size=6).hexdigest()
 
 
 def _start_of(pid: int) -> str | None:

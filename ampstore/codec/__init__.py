@@ -20,9 +20,9 @@ Thread-safe: zstd contexts are one per thread (two threads in one context crash 
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable
-from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from ampstore.codec import columns, plugins, vectors
@@ -41,6 +41,9 @@ from ampstore.errors import (
     MissingDictionaryError,
     UnknownCodecError,
 )
+
+if TYPE_CHECKING:
+    import hashlib
 
 __all__ = [
     "ANYTHING",
@@ -384,4 +387,11 @@ def _decoded(key: str, name: str, stream: bytes) -> object:
 
 def _checksum(stream: bytes, payload: bytes) -> bytes:
     # SHA-256 has instructions of its own on most processors: 2.5 times as fast as BLAKE2b there.
-    return sha256(stream).digest()[:DIGEST] + crc32(payload).to_bytes(4)
+    return _sha256()(stream).digest()[:DIGEST] + crc32(payload).to_bytes(4)
+
+
+@functools.cache
+def _sha256() -> "Callable[[bytes], hashlib._Hash]":
+    from hashlib import sha256  # loads OpenSSL, 3 ms, and reading needs none of it
+
+    return sha256
