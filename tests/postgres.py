@@ -135,6 +135,21 @@ class Server:
         while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.01)
 
+    @contextlib.contextmanager
+    def frozen(self):
+        """SIGSTOP for the server and all of its processes, SIGCONT at the end."""
+        os.kill(self.process.pid, signal.SIGSTOP)  # first: it must not start others meanwhile
+        pids = [*self._children(), self.process.pid]
+        try:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def _children(self):
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in found.split()]

@@ -459,6 +459,70 @@ def test_a_server_that_stays_away_is_an_error_within_the_timeout(postgres, url, 
     assert len(store) == 2
 
 
+def test_a_frozen_server_is_an_error_within_the_timeout_and_seconds_and_the_store_goes_on_with_it(postgres, schema):
+    """Its sockets stay open and its kernel answers: by a socket of its host as by TCP, alone, in bulk, in a batch."""
+    ours(postgres)
+    url = postgres.url(schema)
+    tcp = postgres.url(schema, tcp=True, password=PASSWORD)
+    ended = []
+
+    def use(store, step):
+        with pytest.raises((ConnectionLostError, BusyError)) as caught:
+            step(store)
+        ended.append(f"{caught.value}")
+
+    def batch(store):
+        with store.batch():
+            frozen.wait(30)
+            store["d"] = 4
+
+    steps = [
+        (url, lambda store: store["a"]),
+        (tcp, lambda store: store.__setitem__("b", 2)),
+        (url, lambda store: store.put_many((f"{n}", b"x" * 100_000) for n in range(64))),
+        (url, batch),
+    ]
+    frozen = threading.Event()
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(Store(place, timeout=1)) for place, _ in steps]
+        stores[0]["a"] = 1
+        began = threading.Barrier(5)
+
+        def run(store, step):
+            assert len(store) == 1  # connected
+            began.wait(30)
+            if step is not batch:
+                frozen.wait(30)
+            use(store, step)
+
+        threads = [
+            threading.Thread(target=run, args=(store, step)) for store, (_, step) in zip(stores, steps, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        began.wait(30)
+        with postgres.frozen():
+            frozen.set()
+            for thread in threads:
+                thread.join(30)
+            assert not any(thread.is_alive() for thread in threads)
+            with pytest.raises(ConnectionLostError):
+                _ = stores[0]["a"]
+        assert len(ended) == 4
+        assert stores[0]["a"] == 1
+        stores[1]["b"] = 3
+        assert stores[3]["b"] == 3
+        assert "d" not in stores[3]
+
+
+def test_a_statement_that_takes_long_on_a_server_that_answers_is_waited_for(store, url):
+    """Silence alone is no reason to give up."""
+    with Store(url, timeout=0.2) as hasty:
+        connections = hasty.backend._connections
+        connections.get().patience = 0.2
+        assert connections.run("SELECT 1 FROM pg_sleep(1.5)").rows == [(1,)]
+
+
 def write_and_acknowledge(url, worker, log, stop, started):
     """Set entries until told to stop; write the name of each into a log when the call has returned."""
     with Store(url, timeout=60) as store, open(log, "w") as acknowledged:

@@ -106,7 +106,7 @@ def rekey(path: Path | str, images: str, old: str, new: str, dry_run: bool, as_j
     from ampstore.database import FileDatabase
     from ampstore.transfer import rekey as rekey_store
 
-    with open_target(path, write=not dry_run) as target, output.progress(Path(path).name) as progress:
+    with open_target(path, write=not dry_run) as target, output.progress(Path(shown(path)).name) as progress:
         try:
             if isinstance(target, FileDatabase):
                 report = target.rekey(images, old, new, dry_run=dry_run, progress=progress)

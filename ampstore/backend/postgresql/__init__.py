@@ -3,6 +3,7 @@
 reading       asking for rows
 writing       changing rows; transactions
 connections   one for every thread of every process, mended when the server was away
+silence       a server that is frozen is noticed
 failures      PostgreSQL's errors turned into ours
 """
 

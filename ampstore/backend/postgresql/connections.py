@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ampstore.backend.connections import Durability
 from ampstore.backend.postgresql.failures import AGAIN, refused, translate
+from ampstore.backend.postgresql.silence import FrozenServerError, WatchedConnection
 from ampstore.backend.server import Server
 from ampstore.errors import BusyError, ClosedError, ConnectionLostError, LocationError, StoreError
 
@@ -29,13 +30,16 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to connect
 _CONNECT = 10  # seconds for one attempt, at most
+_GLANCE = 3  # seconds in which a server that is alive takes a connection
+_LONGEST = 60.0  # seconds for one statement, at least, and then four times the time-out
 
 
 class PerThread(threading.local):
     """State of one thread.
 
     `depth` transactions are open; `lost` says that the outermost one broke; `staged` that this
-    connection has the staging table, None that it may not have one.
+    connection has the staging table, None that it may not have one; `unhurried` that its statements
+    may take as long as they want.
     """
 
     connection: Connection | None = None
@@ -43,6 +47,7 @@ class PerThread(threading.local):
     depth = 0
     lost = False
     staged: bool | None = False
+    unhurried = False
 
 
 class Done(NamedTuple):
@@ -142,9 +147,10 @@ class Connections:
     def open(self) -> Connection:
         """A connection that the caller closes."""
         try:
-            connection = psycopg.connect("", autocommit=True, **self._parameters, **self.server.secrets)  # type: ignore[arg-type]
+            connection = WatchedConnection.connect("", autocommit=True, **self._parameters, **self.server.secrets)  # type: ignore[arg-type]
         except psycopg.Error as err:
             raise refused(err, self.server) from None  # the driver's error has the parameters
+        connection.patience, connection.is_frozen = self.timeout + 1, self._is_frozen
         try:
             calls = sql.SQL(", ").join(
                 sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in self._settings.items()
@@ -157,6 +163,19 @@ class Connections:
             connection.close()
             raise
         return connection
+
+    def _is_frozen(self, silent: float) -> bool:
+        """Whether a server that said nothing for so many seconds will not say anything."""
+        if not self.local.unhurried and silent > _longest(self.timeout) + _GLANCE:
+            return True  # its time-out for statements has not ended this one
+        parameters = {**self._parameters, **self.server.secrets, "connect_timeout": _GLANCE}
+        try:
+            psycopg.connect("", **parameters).close()
+        except psycopg.errors.ConnectionTimeout:
+            return True
+        except psycopg.Error:  # it refuses, so it is there
+            return False
+        return False
 
     def drop(self) -> None:
         """Give up the connection of this thread, which broke."""
@@ -186,7 +205,10 @@ class Connections:
             except psycopg.Error as err:
                 lost = is_lost(cursor.connection)
                 deadline = deadline or time.monotonic() + self.timeout
-                if self.closed or not (lost or err.sqlstate in AGAIN) or time.monotonic() > deadline:
+                frozen = isinstance(err, FrozenServerError)  # and was waited for already
+                if self.closed or frozen or not (lost or err.sqlstate in AGAIN) or time.monotonic() > deadline:
+                    if frozen:
+                        self.drop()
                     raise self.translate(err) from err
                 if lost:
                     repeated = True
@@ -255,11 +277,15 @@ def _settings(server: Server, readonly: bool, timeout: float, durability: Durabi
     return {
         "search_path": f"{name}, pg_temp",
         "lock_timeout": str(wait),
-        "statement_timeout": str(max(60_000, 4 * wait)),
+        "statement_timeout": str(round(1000 * _longest(timeout))),
         "synchronous_commit": synchronous,
         "default_transaction_read_only": "on" if readonly else "off",
         "default_transaction_isolation": "read committed",
     }
+
+
+def _longest(timeout: float) -> float:
+    return max(_LONGEST, 4 * timeout)
 
 
 def _done(cursor: Cursor, repeated: bool) -> Done:

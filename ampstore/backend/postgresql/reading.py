@@ -218,8 +218,11 @@ class Reader:
         change = "SELECT set_config('statement_timeout', %s, false)"
         was = self._read("SELECT current_setting('statement_timeout')")[0][0]
         self._read(change, ("0",))
+        local = self._connections.local
+        local.unhurried = True
         try:
             yield
         finally:
+            local.unhurried = False
             with contextlib.suppress(StoreError):  # what went wrong in the block says more
                 self._read(change, (was,))
