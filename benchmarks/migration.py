@@ -26,6 +26,7 @@ from rich.console import Console
 
 from benchmarks.document import Document, Metrics, document, publish
 from benchmarks.engines import is_present
+from benchmarks.processes import environment
 from benchmarks.report import Sheet
 from benchmarks.values import ROOT, default_corpus, key_of, load, vary
 
@@ -119,7 +120,7 @@ def make_container(kind: str, files: int, directory: Path) -> Path:
 def _run(command: list[str], scratch: Path, expected: int | None) -> Run:
     """Run a program that writes `target.db`; of ampstore's, count what it wrote."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)

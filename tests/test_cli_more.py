@@ -251,6 +251,33 @@ def test_starting_a_command_imports_nothing_heavy(file, arguments):
     assert not loaded & {*heavy, "ampstore.database", "ampstore.transfer"}
 
 
+def test_a_row_is_one_line_in_a_pipe_and_folded_in_a_narrow_terminal(tmp_path):
+    """However long its key is; columns stand under each other where characters are wide, too."""
+    with Store(tmp_path / "a.db") as store:
+        store["k" * 300] = 1
+        store["水" * 2] = 2
+    printed = CliRunner().invoke(main, ["ls", str(tmp_path / "a.db"), "--sort", "stored"]).output.splitlines()
+    assert [line.split()[0] for line in printed] == ["key", "k" * 300, "水" * 2]
+    assert printed[1].index(" int ") == printed[2].index(" int ") + 2
+    leader, follower = os.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb"}
+    command = [sys.executable, "-m", "ampstore", "ls", str(tmp_path / "a.db")]
+    subprocess.run(command, env=environment, stdout=follower, check=True)
+    os.close(follower)
+    shown = b""
+    while chunk := _read(leader):
+        shown += chunk
+    assert max(len(line.rstrip()) for line in shown.decode().splitlines()) <= 80
+    os.close(leader)
+
+
+def _read(leader):
+    try:
+        return os.read(leader, 1 << 16)
+    except OSError:  # EIO: what Linux says when the other side is closed
+        return b""
+
+
 def test_every_command_is_where_the_table_says():
     """Each of them can be had."""
     for name in COMMANDS:
