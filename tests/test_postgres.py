@@ -19,6 +19,7 @@ import ampstore
 from ampstore import Data, FileDatabase, Store
 from ampstore.backend import parse
 from ampstore.cli import main
+from ampstore.cli.target import plain_name
 from ampstore.errors import (
     AccessError,
     BusyError,
@@ -731,8 +732,48 @@ def test_commands_take_a_url(url, tmp_path):
     assert "0 damaged" in run("verify", url)
     assert "verified" in run("backup", url, tmp_path / "copy.db")
     assert "has format" in run("upgrade", url)
+    assert "1 entries" in run("top", url, "--once")
+    run("report", url, "--output", tmp_path / "r.html")
+    assert "int[n]" in (tmp_path / "r.html").read_text()
+    assert "on disk before" in run("compact", url)
     run("rm", url, "a")
     run("get", url, "a", code=1)
+
+
+SECRET_URL = "postgresql+psycopg://me:s3cret@host/results?schema=x"
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (["sql", SECRET_URL, "select 1"], "psql"),
+        (["restore", __file__, SECRET_URL], "ampstore copy BACKUP URL"),
+        (["restore", SECRET_URL, "a.db"], "a backup is a file"),
+        (["archive", SECRET_URL], "ampstore compact"),
+        (["salvage", SECRET_URL, "b.db"], "ampstore copy URL NEW"),
+        (["salvage", "a.db", SECRET_URL], "ampstore copy"),
+        (["migrate", SECRET_URL], "ampstore copy CONTAINER URL"),
+        (["migrate", "a.ampdb", "--into", SECRET_URL], "ampstore copy CONTAINER URL"),
+        (["export", "a.db", SECRET_URL], "ampstore copy"),
+        (["backup", "a.db", SECRET_URL], "ampstore copy"),
+        (["doctor", SECRET_URL], "ampstore verify"),
+    ],
+)
+def test_commands_for_files_refuse_a_url_in_one_sentence_with_the_way_out(words, way_out, tmp_path, monkeypatch):
+    """Exit code 2, nothing is made, and the password is not repeated."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "not for a store on a server" in result.output
+    assert way_out in result.output
+    assert not leaks(result.output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_made_of_a_url_have_neither_password_nor_host():
+    """Of a report's file, and beside a progress bar."""
+    assert plain_name(SECRET_URL) == "results-x"
+    assert plain_name("postgresql://me@host/results?sslmode=require&password=s3cret") == "results"
 
 
 # -- passwords ---------------------------------------------------------------------------------

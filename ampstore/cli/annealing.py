@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import json_option, open_target, path_argument
+from ampstore.cli.target import json_option, open_target, place_argument
 
 
 @click.command("anneal-report")
-@path_argument
+@place_argument
 @click.option("--name", help="Only the search of this name; default: all that are kept there.")
 @click.option(
     "--output",
@@ -18,7 +18,7 @@ from ampstore.cli.target import json_option, open_target, path_argument
     help="Write a picture of loss, temperature, acceptance, exchanges: a .png, or a self-contained .html.",
 )
 @json_option
-def anneal_report(path: Path, name: str | None, file: Path | None, as_json: bool) -> None:
+def anneal_report(path: Path | str, name: str | None, file: Path | None, as_json: bool) -> None:
     """Show the searches by simulated annealing whose checkpoints are in a store."""
     from ampstore.anneal.plot import kept_searches, report
 

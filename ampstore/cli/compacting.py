@@ -6,27 +6,28 @@ from typing import TYPE_CHECKING
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import json_option, path_argument, store_file
+from ampstore.cli.target import json_option, place_argument, plain_name, store_at
 
 if TYPE_CHECKING:
     from ampstore.store.compaction import Compaction
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.option("--level", type=click.IntRange(1, 22), help="zstd level for all; default: what pays for each kind.")
 @json_option
-def compact(path: Path, level: int | None, as_json: bool) -> None:
+def compact(path: Path | str, level: int | None, as_json: bool) -> None:
     """Store every entry in less space, and give the free space back.
 
     For each kind of values some are measured: which zstd level pays, and whether a trained dictionary
     does. Values stay the same, no code from them runs, and other programs may go on. Killed in the
     middle, nothing is lost, and the same command goes on. Loose files and archives of legacy programs
-    are left alone; `ampstore archive` folds them in and compacts.
+    are left alone; `ampstore archive` folds them in and compacts. On a server the space is used again, and not
+    given back: VACUUM FULL, which locks everybody out, is for its administrator.
     """
     from ampstore.store import Store
 
-    with Store(store_file(path), "w") as store, output.progress(path.name) as progress:
+    with Store(store_at(path), "w") as store, output.progress(plain_name(path)) as progress:
         report = store.compact(level, progress=progress)
     if as_json:
         output.print_json(report.as_dict())

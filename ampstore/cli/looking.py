@@ -15,7 +15,7 @@ import click
 
 from ampstore.cli import output
 from ampstore.cli.choosing import Choice, Entry, listing
-from ampstore.cli.target import allow_option, json_option, open_target, path_argument, place_argument, shown, store_file
+from ampstore.cli.target import FileOnly, allow_option, json_option, open_target, place_argument, shown, store_file
 
 
 @click.command()
@@ -166,7 +166,7 @@ def _show_globals(found: Counter[str], as_json: bool) -> None:
 
 
 @click.command()
-@path_argument
+@click.argument("path", type=FileOnly("ask a server with psql, where the view `entries` of its schema is the same"))
 @click.argument("statement")
 @click.option(
     "--limit", type=click.IntRange(0), default=1000, show_default=True, help="Show at most so many rows; 0: all."

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import json_option
+from ampstore.cli.target import FileOnly, json_option
 
 
 @click.command()
@@ -26,7 +26,7 @@ def cores(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path), default=".")
+@click.argument("path", type=FileOnly("`ampstore info` and `ampstore verify` take its URL"), default=".")
 @click.option(
     "--speed/--no-speed", default=True, help="Measure how fast the directory takes synced writes.  [default: yes]"
 )

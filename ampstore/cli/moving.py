@@ -9,11 +9,12 @@ import click
 
 from ampstore.cli import output
 from ampstore.cli.target import (
+    FileOnly,
     allow_option,
     json_option,
     open_target,
-    path_argument,
     place_argument,
+    store_at,
     store_file,
     store_place,
 )
@@ -21,10 +22,12 @@ from ampstore.cli.target import (
 if TYPE_CHECKING:
     from ampstore.transfer import Report
 
+_NO_LEGACY = "`ampstore copy CONTAINER URL` brings legacy files there"
+
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--into", type=click.Path(path_type=Path), help="Store or directory to write to; default: in place.")
+@click.argument("paths", nargs=-1, required=True, type=FileOnly(_NO_LEGACY))
+@click.option("--into", type=FileOnly(_NO_LEGACY), help="Store or directory to write to; default: in place.")
 @click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
 @click.option("--remove-source", is_flag=True, help="Remove legacy files once they are verified in the store.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes that read and encode; default: the cores there are.")
@@ -137,7 +140,7 @@ def _sizes(before: int, after: int) -> list[str]:
 
 @click.command()
 @place_argument
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("destination", type=FileOnly("name a directory for the legacy layout, or use `ampstore copy`"))
 @click.option("--archive", is_flag=True, help="Write one archive.tar.gz; default: a file per entry.")
 @allow_option
 @json_option
@@ -151,7 +154,7 @@ def export(path: Path | str, destination: Path, archive: bool, allow: tuple[str,
 
 
 @click.command()
-@path_argument
+@click.argument("path", type=FileOnly("it has nothing to fold, and `ampstore compact` takes its URL"))
 @allow_option
 @json_option
 def archive(path: Path, allow: tuple[str, ...], as_json: bool) -> None:
@@ -167,19 +170,19 @@ def archive(path: Path, allow: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @place_argument
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("destination", type=FileOnly("a backup is a file; `ampstore copy` writes to a server"))
 def backup(path: Path | str, destination: Path) -> None:
     """Copy a store into a new file, verified, while others go on writing."""
     from ampstore.store import Store
 
-    with Store(path if isinstance(path, str) else store_file(path), "r") as store:
+    with Store(store_at(path), "r") as store:
         made = store.backup(destination)
         click.echo(f"{made}: {len(store)} entries, {output.size(made.stat().st_size)}, verified")
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@path_argument
+@click.argument("source", type=FileOnly("a backup is a file", exists=True, dir_okay=False))
+@click.argument("path", type=FileOnly("`ampstore copy BACKUP URL` writes the entries there, --overwrite over others"))
 @click.option("--dry-run", is_flag=True, help="Verify the backup, write nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before a store is replaced.")
 def restore(source: Path, path: Path, dry_run: bool, yes: bool) -> None:
@@ -218,12 +221,12 @@ def upgrade(path: Path | str) -> None:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("source", type=FileOnly("`ampstore copy URL NEW` takes what is undamaged and names the rest"))
+@click.argument("destination", type=FileOnly("name a new file, and `ampstore copy` it there"))
 @click.option(
     "--second",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FileOnly("`ampstore copy URL NEW` makes a file of it"),
     help="A copy (store, container, archive, loose files) to take lost entries from; may be given again.",
 )
 @click.option("--certain", is_flag=True, help="Leave out what may be an older version or a deleted entry.")

@@ -1,8 +1,10 @@
 """What a PATH on the command line is, and the options that several commands share."""
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import click
 
@@ -26,7 +28,30 @@ class _Place(click.Path):
         return str(value) if is_url(value) else super().convert(value, param, ctx)
 
 
-path_argument = click.argument("path", type=click.Path(path_type=Path))
+class FileOnly(click.Path):
+    """A path; a URL is refused with the way out, and not repeated, since a password may be in it.
+
+    Parameters
+    ----------
+    way_out : str
+        What to do with a store on a server.
+    """
+
+    def __init__(self, way_out: str, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+        self._way_out = way_out
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """The path."""
+        from ampstore.backend import is_url
+
+        if is_url(value):
+            raise click.UsageError(f"this is for files, not for a store on a server; {self._way_out}", ctx)
+        return super().convert(value, param, ctx)
+
+
 place_argument = click.argument("path", type=_Place(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 allow_option = click.option(
@@ -62,6 +87,20 @@ def shown(path: Path | str) -> str:
     from ampstore.store.opening import locate
 
     return locate(path).location if isinstance(path, str) else str(path)  # type: ignore[union-attr]
+
+
+def plain_name(path: Path | str) -> str:
+    """Last part of a path, or database and schema of a URL: a name for a file, or for people."""
+    if isinstance(path, Path):
+        return path.name.rstrip("/")
+    parts = urlsplit(shown(path))
+    names = [parts.path.strip("/"), *parse_qs(parts.query).get("schema", [])]
+    return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, names))) or "store"
+
+
+def store_at(path: Path | str) -> Path | str:
+    """File of the store at a path, or the URL."""
+    return path if isinstance(path, str) else store_file(path)
 
 
 def store_file(path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampstore.cli import output
-from ampstore.cli.target import json_option, open_target, path_argument
+from ampstore.cli.target import json_option, open_target, place_argument, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Seconds between two looks.")
 @click.option("--once", is_flag=True, help="Look once.")
 @json_option
-def top(path: Path, every: float, once: bool, as_json: bool) -> None:
+def top(path: Path | str, every: float, once: bool, as_json: bool) -> None:
     """Watch a calculation: done, claimed by whom, rate, time left, failures. Ctrl-C ends it.
 
     Everything comes from the store, so it works from any terminal that reaches it. On a terminal the view is live;
@@ -83,14 +83,14 @@ def _view(seen: "Overview") -> "Group":
 
 
 @click.command()
-@path_argument
+@place_argument
 @click.option(
     "--output",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file to write.  [default: PATH's name with .html]",
 )
-def report(path: Path, file: Path | None) -> None:
+def report(path: Path | str, file: Path | None) -> None:
     """Write one HTML file about a store: sizes by kind, growth, largest entries, runs and failures, annealing.
 
     The file holds everything that it shows and loads nothing from elsewhere: it can be mailed.
@@ -98,7 +98,7 @@ def report(path: Path, file: Path | None) -> None:
     from ampstore.report import write_report
 
     with open_target(path) as target:
-        made = file or Path(f"{path.name.rstrip('/')}.html")
+        made = file or Path(f"{plain_name(path)}.html")
         try:
             write_report(target, made)
         except ImportError as err:
