@@ -247,7 +247,7 @@ def test_starting_a_command_imports_nothing_heavy(file, arguments):
     done = subprocess.run([sys.executable, "-c", program], cwd=file.parent, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split("MODULES")[1].split())
     heavy = {"ase", "sqlalchemy", "alembic", "zmq", "matplotlib", "distributed", "psycopg", "importlib.metadata"}
-    heavy |= {"rich", "numpy", "ctypes", "socket", "fractions", "ampstore.store.compaction"}
+    heavy |= {"rich", "numpy", "ctypes", "logging", "socket", "fractions", "ampstore.store.compaction"}
     assert not loaded & {*heavy, "ampstore.database", "ampstore.transfer"}
 
 

@@ -115,6 +115,7 @@ def main(debug: bool) -> None:
     Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, or
     a path that is no store; 3 the store cannot be used now (busy, no permission, disk).
     """
-    import logging
+    if debug:
+        import logging
 
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(message)s")
+        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s")

@@ -1,14 +1,12 @@
 """Commands that change nothing: info, ls, get, verify, sql."""
 
 import heapq
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from pprint import pformat
 from typing import Any
 
 import click
@@ -77,7 +75,7 @@ def ls(path: Path | str, pattern: str, limit: int, as_json: bool, sort: str, rev
         rows = list(islice(found, limit or None)) if not as_json else islice(found, limit or None)
         if as_json:
             for entry in rows:
-                click.echo(json.dumps({**entry._asdict(), "written": entry.time}, ensure_ascii=False))
+                output.print_json({**entry._asdict(), "written": entry.time})
         else:
             output.print_table(Entry._fields, [[*entry[:-1], entry.time] for entry in rows])
 
@@ -124,6 +122,8 @@ def _print_value(key: str, value: object, *, as_json: bool, named: bool) -> None
         return
     if named:
         click.echo(f"{output.printable(key)}:")
+    from pprint import pformat
+
     click.echo(pformat(value, width=100, compact=True, sort_dicts=False))
 
 
@@ -185,7 +185,7 @@ def sql(path: Path, statement: str, limit: int, as_json: bool) -> None:
     shown = rows[:limit] if limit else rows
     if as_json:
         for row in shown:
-            click.echo(json.dumps(dict(zip(columns, map(_cell, row), strict=True)), ensure_ascii=False))
+            output.print_json(dict(zip(columns, map(_cell, row), strict=True)))
     else:
         output.print_table(columns, [[_cell(cell) for cell in row] for row in shown])
     if len(rows) > len(shown):

@@ -1,7 +1,6 @@
 """Tables, sizes, progress bars and JSON. Progress goes to stderr, and only to a terminal."""
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -26,6 +25,8 @@ def size(count: int) -> str:
 
 def print_json(value: object) -> None:
     """One JSON document; NumPy arrays and numbers as lists and numbers, other objects as text."""
+    import json
+
     click.echo(json.dumps(jsonable(value), ensure_ascii=False))
 
 
