@@ -140,12 +140,12 @@ class Watch:
         """How it is now."""
         with self._opened() as target:
             store = target.store if isinstance(target, FileDatabase) else target
-            entries = len(store) if store is not None else 0
+            entries, files = target.progress() if isinstance(target, FileDatabase) else (len(target), 0)
             claims = {owner: keys for owner, keys, left in store.claimants() if left > 0} if store is not None else {}
             found = runs(store)[:SHOWN] if store is not None else []
         self._seen.append((self._clock(), entries))
         states = [RunState(run, state_of(run, claims.get(run.owner, 0)), claims.get(run.owner, 0)) for run in found]
-        return Overview(entries, self._rate(states), sum(claims.values()), states)
+        return Overview(entries, self._rate(states), sum(claims.values()) + files, states)
 
     def _rate(self, states: list[RunState]) -> float:
         """From two looks; from what the runs tell before there are two."""

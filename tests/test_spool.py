@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import random
@@ -15,10 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT
 
 import ampstore
 from ampstore import FileDatabase, network
+from ampstore.cli import main
 from ampstore.errors import BusyError, NetworkFileSystemError, SettingError, StorageError
 from ampstore.filesystem import FileSystem
 from ampstore.spool import Record, Spool, directory, segment
@@ -76,6 +79,47 @@ def test_others_see_at_once_what_is_written_and_no_wal_is_made(path):
         assert stored(path) == {"a", "b", "c"}
         assert (two["a"], one["b"], len(two)) == ([1, 2], 2, 3)
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
+
+
+def test_what_waits_in_the_spool_is_listed_reported_and_counted_by_top(path):
+    """Folded and spooled entries by key, each once as it is now, without deleted ones; claims are counted too."""
+    stack, (one, two) = hosts(path)
+    with stack:
+        one.update({"a": 1, "c": [1, 2], "e": 5})
+        one.archive()
+        two.update({"b": {"x": 1}, "c": "newer", "ü": 2})
+        del two["e"]
+        listed = run("ls", path, "--json")
+        rows = [json.loads(line) for line in listed.output.splitlines()]
+        assert [row["key"] for row in rows] == ["a", "b", "c", "ü"]
+        assert "str" in rows[2]["kind"]
+        assert all(row["bytes"] and row["codec"] and row["written"] for row in rows)
+        assert [
+            json.loads(line)["key"] for line in run("ls", path, "b*", "--since", "1h", "--json").output.splitlines()
+        ] == ["b"]
+        assert two.claims().take(["x", "y"], 2).mine == ["x", "y"]
+        seen = json.loads(run("top", path, "--once", "--json").output)
+        assert (seen["entries"], seen["claimed"]) == (4, 2)
+        assert "<td>ü" in run_report(path)
+        one.archive()
+        assert [json.loads(line)["key"] for line in run("ls", path, "--json").output.splitlines()] == [
+            "a",
+            "b",
+            "c",
+            "ü",
+        ]
+
+
+def run(*words):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def run_report(path):
+    made = path.parent / "report.html"
+    run("report", path, "--output", made)
+    return made.read_text()
 
 
 def test_the_last_of_two_writes_wins_whoever_made_it(path):

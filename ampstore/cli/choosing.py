@@ -66,8 +66,7 @@ def listing(target: "Store | FileDatabase", choice: Choice) -> Iterator[Entry]:
     """Chosen entries by key, then those of legacy programs."""
     from ampstore.store import Store
 
-    store = target if isinstance(target, Store) else target.store
-    for row in store.listing(choice.prefix) if store is not None else ():
+    for row in target.listing(choice.prefix):
         if choice(entry := Entry(*row)):
             yield entry
     for key in () if isinstance(target, Store) else target.unfolded():

@@ -24,7 +24,7 @@ from ampstore.images.schemes import key_changes
 from ampstore.legacy import Container, container_path
 from ampstore.legacy.loose import file_errors, left_over_names
 from ampstore.legacy.names import is_ours
-from ampstore.spooled import SpooledStore
+from ampstore.spooled import SpooledStore, claimed
 from ampstore.store import Damage, Store
 from ampstore.store.orphans import LeftOver
 from ampstore.transfer import STORE_NAME, Progress, Rekeyed, Report, change_keys
@@ -168,6 +168,17 @@ class FileDatabase(TieredEntries):
         found = dict.fromkeys(self._tiers.loose.names())
         found |= dict.fromkeys(self._archived(self._existing()))
         return list(found)
+
+    def listing(self, prefix: str = "") -> Iterator[tuple[str, str, int, int, str, float]]:
+        """As `Store.listing`: what ampstore wrote, in the store and in a spool; the rest is `unfolded`."""
+        store = self._existing()
+        return store.listing(prefix) if store is not None else iter(())
+
+    def progress(self) -> tuple[int, int]:
+        """Entries that ampstore wrote, and keys that are claimed where claims are files, which are in no store."""
+        store = self._existing()
+        entries = len(store) if store is not None else 0
+        return entries, claimed(store) if isinstance(store, SpooledStore) else 0
 
     def tiers(self) -> dict[str, int]:
         """Entries in each tier; a key may be in several."""

@@ -50,7 +50,7 @@ def page(target: "Store | FileDatabase") -> str:
     """Text of the whole page."""
     store = target.store if isinstance(target, FileDatabase) else target
     name = html.escape(Path(target.location).name)
-    found = survey(store.listing() if store is not None else ())
+    found = survey(target.listing())
     parts = [f"<h1>{name}</h1>", *_facts(target, store, found)]
     if found.total.entries:
         parts += [*_kinds(found), *_growth(found), *_largest(found)]

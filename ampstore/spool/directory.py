@@ -144,6 +144,13 @@ class Spool:
         """Number of segments as of the last look."""
         return len(self._known)
 
+    def changed(self, segment: str) -> float:
+        """When a segment was last written to, seconds since 1970; 0 if it is gone."""
+        try:
+            return os.stat(self._path(segment)).st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def torn(self) -> Iterator[Torn]:
         """Half commits: of writers that were killed, or are writing just now."""
         self.look()

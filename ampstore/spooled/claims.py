@@ -29,6 +29,7 @@ from ampstore.store.claims import Claims, Taken
 log = late_logger(__name__)
 
 DIRECTORY = "claims"
+_ALIVE = "alive-"
 Around = Callable[[SpooledStore, Sequence[str]], contextlib.AbstractContextManager[None]]
 
 
@@ -138,7 +139,7 @@ class SpooledClaims(Claims):
         return self._directory / _digest(key)
 
     def _heart(self, owner: str) -> Path:
-        return self._directory / f"alive-{_digest(owner)}"
+        return self._directory / f"{_ALIVE}{_digest(owner)}"
 
     def _beat(self) -> None:
         make_directory(self._directory)
@@ -195,6 +196,16 @@ class SpooledClaims(Claims):
             since = now
         self._beat_seen[owner] = (beat, since)
         return now - since > self.lease
+
+
+def claimed(spooled: SpooledStore) -> int:
+    """How many keys are claimed by anybody, the dead included: one look at the directory."""
+    directory = spooled.spool.directory / DIRECTORY
+    with file_errors(directory, "read"):
+        try:
+            return sum(not name.startswith(_ALIVE) for name in os.listdir(directory))
+        except FileNotFoundError:  # nobody ever claimed a key
+            return 0
 
 
 def _digest(text: str) -> str:

@@ -12,6 +12,7 @@ what it has of them, then the entry. What went from the spool after the first lo
 """
 
 import contextlib
+import heapq
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -51,6 +52,8 @@ FOLDED_ABOVE = 32 << 20
 """Bytes in the segment of one writer after which it folds the spool itself, if nobody else is at it."""
 
 Result = TypeVar("Result")
+Listed = tuple[str, str, int, int, str, float]
+"""key, kind, bytes, stored bytes, codec and time of writing."""
 
 
 class SpooledStore(MutableMapping[str, object]):
@@ -175,6 +178,18 @@ class SpooledStore(MutableMapping[str, object]):
         there = len(fresh) - len(self._read(lambda: self.reader.missing(fresh)))
         alive = sum(not entry.deleted for entry in fresh.values())
         return self._read(lambda: len(self.reader)) - there + alive
+
+    def listing(self, prefix: str = "") -> Iterator[Listed]:
+        """As `Store.listing`; of what waits in the spool only the last write to its segment is known."""
+        fresh = self.fresh()
+        stored = self._read(lambda: self.reader.listing(prefix))
+        written = {name: self.spool.changed(name) for name in {entry.segment for entry in fresh.values()}}
+        waiting = [
+            (key, entry.kind, entry.size, entry.length, entry.codec, written[entry.segment])
+            for key, entry in fresh.items()
+            if key.startswith(prefix) and not entry.deleted
+        ]
+        return heapq.merge((row for row in stored if row[0] not in fresh), sorted(waiting))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys that are not there, in their order."""
