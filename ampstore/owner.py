@@ -10,15 +10,29 @@ import os
 
 def new_owner() -> str:
     """Name of a new owner of claims: host:process:machine-start:random."""
-    pid = os.getpid()
     # Neither socket nor uuid: to import them takes a tenth of the time that it takes to open a store.
-    return f"{os.uname().nodename}:{pid}:{_machine()}-{_start_of(pid)}:{os.urandom(16).hex()}"
+    return f"{os.uname().nodename}:{this_process()}:{os.urandom(16).hex()}"
+
+
+def this_process() -> str:
+    """What tells this process from all others of its machine: process:machine-start."""
+    pid = os.getpid()
+    return f"{pid}:{_machine()}-{_start_of(pid)}"
 
 
 def has_ended(owner: str) -> bool:
     """Whether the process of an owner is known to have ended; False if that cannot be known here."""
     try:
-        _, pid, birth, _ = owner.rsplit(":", 3)
+        _, process, birth, _ = owner.rsplit(":", 3)
+    except ValueError:
+        return False
+    return process_has_ended(f"{process}:{birth}")
+
+
+def process_has_ended(process: str) -> bool:
+    """Whether what `this_process` named is known to have ended; False if that cannot be known here."""
+    try:
+        pid, birth = process.split(":")
         machine, start = birth.split("-")
         number = int(pid)
     except ValueError:

@@ -1,5 +1,6 @@
 """The legacy tiers: loose files and archives in every state, and LegacyDatabase on them."""
 
+import contextlib
 import errno
 import io
 import os
@@ -25,6 +26,8 @@ from ampstore.errors import (
     StorageError,
 )
 from ampstore.legacy import Archive, Container
+from ampstore.legacy.loose import remove_if
+from ampstore.legacy.names import temporary_name
 
 VALUE = [("Cu", [0.5, -0.0, 1e-300, 0.1]), (3, np.arange(5.0), "\u00fc", {"a": (1, None, True)})]
 
@@ -220,6 +223,56 @@ def test_left_overs_go_after_an_hour(tmp_path):
             os.utime(directory / name, (time.time() - old, time.time() - old))
     assert container.remove_left_overs() == 2
     assert sorted(path.name for path in (tmp_path / "x.ampdb").rglob(".amp*")) == [".ampstore-new.tmp"] * 2
+
+
+def in_a_child(action):
+    """Do something in a process that has ended then."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            action()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_left_overs_of_a_process_that_has_ended_go_at_once(tmp_path):
+    """Those of one that is at work stay, and are no problem."""
+    container = Container(tmp_path / "x.ampdb")
+    (tmp_path / "x.ampdb" / "loose").mkdir(parents=True)
+    loose, living = container.loose.directory, temporary_name()
+    (loose / living).touch()
+    in_a_child(lambda: [(directory / temporary_name()).touch() for directory in (loose, container.directory)])
+    assert [problem.name == living for problem in container.problems()] == [False]
+    assert container.remove_left_overs() == 2
+    assert os.listdir(loose) == [living]
+
+
+@pytest.mark.parametrize("key", ["k", "new\nline-1.tmp", "ü" * 127])
+def test_a_value_that_came_while_its_file_was_moved_aside_by_a_process_that_was_killed_stays(tmp_path, key):
+    """It is named with its key, if that is short enough, for somebody to decide; what did not change goes."""
+    container = Container(tmp_path / "x.ampdb")
+    for name in (key, "same"):
+        container.loose.write(name, pickle.dumps(1))
+
+    def killed(_):
+        os._exit(0)
+
+    def remove(name, changed):
+        stamp = container.loose.stamp(name)
+        if changed:
+            (container.loose.directory / name).write_bytes(pickle.dumps("newer"))
+            os.utime(container.loose.directory / name, ns=(stamp.mtime_ns + 10**9,) * 2)
+        remove_if(container.loose.directory / name, killed, stamp.mtime_ns)
+
+    in_a_child(lambda: remove(key, True))
+    in_a_child(lambda: remove("same", False))
+    assert container.remove_left_overs() == 1
+    (left,) = os.listdir(container.loose.directory)
+    assert left.endswith(f".{key}" if len(key.encode()) < 200 else ".")
+    assert pickle.loads((container.loose.directory / left).read_bytes()) == "newer"
+    assert [problem.name for problem in container.problems()] == [left]
+    with FileDatabase(container.directory, "r") as database:
+        assert [one.what.endswith("while it was being removed") for one in database.left_overs()] == [True]
 
 
 def test_a_file_without_hard_links_is_put_back(tmp_path, monkeypatch):

@@ -419,6 +419,21 @@ def test_after_a_sync_that_failed_no_commit_is_called_durable(path):
         store["after"] = 1
 
 
+@needs_strace
+def test_after_a_sync_that_failed_the_wal_is_written_again_before_anything_relies_on_it(path, tmp_path):
+    """A checkpoint whose sync says yes about a WAL with a gap damages the store if the power goes in its midst."""
+    log = tmp_path / "calls"
+    command = ["strace", "-f", "-qq", "-y", "-o", str(log), "-e", "trace=fdatasync,pwrite64"]
+    command += ["-e", "inject=fdatasync:error=EIO:when=5"]
+    subprocess.run([*command, sys.executable, "-c", FAILING, path], check=True, timeout=60, capture_output=True)
+    calls = [line.split(" ", 1)[1].strip() for line in log.read_text().splitlines() if f"{path}-wal>" in line]
+    failed = next(n for n, call in enumerate(calls) if "EIO" in call)
+    ends = [sum(map(int, re.findall(r", (\d+), (\d+)\) = ", call)[0])) for call in calls[:failed] if "pwrite" in call]
+    again, synced = calls[failed + 1 : failed + 3]
+    assert re.fullmatch(rf"pwrite64\(.*, {max(ends)}, 0\) += {max(ends)}", again), again
+    assert re.fullmatch(r"fdatasync\(.*\) += 0", synced), synced
+
+
 def test_an_error_of_the_disk_reaches_every_thread_of_the_group(path, monkeypatch):
     """Followers hear of the leader's failure."""
     ready = threading.Barrier(4)

@@ -12,6 +12,7 @@ they write because of it comes after it in the same WAL, so no crash keeps the o
 import itertools
 import os
 import threading
+from collections.abc import Callable
 
 from ampstore.backend.turns import Turns
 from ampstore.durable import sync
@@ -27,10 +28,13 @@ class Flush:
     ----------
     turns : Turns
         Those of the file; it has the descriptor.
+    mend : callable()
+        Called after a sync that failed, `Wal.write_again`.
     """
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, mend: Callable[[], None]) -> None:
         self._turns = turns
+        self._mend = mend
         self._start()
 
     def _start(self) -> None:
@@ -63,6 +67,7 @@ class Flush:
                 self._sync()
             except OSError as err:
                 self._failure = f"fsync failed ({err.strerror}): {_LOST}"
+                self._mend()
                 raise StorageError(self._turns.wal, self._failure) from err
             self._done = upto
 

@@ -13,6 +13,7 @@ program other than ampstore holds for long, the WAL grows until that reader is d
 reuse what it may still read.
 """
 
+import contextlib
 import os
 import sqlite3
 from typing import Literal
@@ -41,6 +42,8 @@ MOST_ALLOWED = 8 * WAL_BOUND
 
 UNCHECKED = 256 << 10
 """Bytes written by one connection between two looks at the size of the WAL."""
+
+_CHUNK = 1 << 20
 
 ROW_OVERHEAD = 12 << 10  # a commit of one row appends about three pages to the WAL besides its payload
 
@@ -108,6 +111,8 @@ class Wal:
             failure = self._connections.translate(err)
             if isinstance(failure, BusyError):
                 return False, 0
+            if getattr(err, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_FSYNC:
+                self.write_again()
             raise failure from err
         else:
             return busy == 0, frames
@@ -123,4 +128,32 @@ class Wal:
                 except FileNotFoundError:
                     pass
                 except OSError as err:
+                    self.write_again()
                     raise StorageError(name, f"fsync failed: {err.strerror}") from err
+
+    def write_again(self) -> None:
+        """After a sync that failed: write the WAL over itself, so that the next sync is about all of it.
+
+        The kernel has told the failure once and takes those pages for clean: the next sync would say
+        yes. A checkpoint relies on such a sync before it changes the main file; were the power cut in
+        its midst, a WAL with a gap could not mend that, and the store would be damaged. No checkpoint
+        runs meanwhile, as each needs the write lock. It helps as far as the kernel still has the pages.
+        """
+        connection = self._connections.get()
+        with contextlib.suppress(sqlite3.Error, OSError):
+            begun = not connection.in_transaction
+            if begun:
+                connection.execute("BEGIN IMMEDIATE")
+            try:
+                _write_over_itself(self._connections.wal)
+            finally:
+                if begun:
+                    connection.execute("ROLLBACK")
+
+
+def _write_over_itself(path: str) -> None:
+    with open(path, "r+b", buffering=0) as file:
+        descriptor, offset = file.fileno(), 0
+        while data := os.pread(descriptor, _CHUNK, offset):
+            offset += os.pwrite(descriptor, data, offset)
+        os.fdatasync(descriptor)

@@ -43,7 +43,7 @@ class Writer(Reader):
         super().__init__(path, readonly=readonly, timeout=timeout, durability=durability, shared=shared)
         self._wal = Wal(self._connections)
         self._turns = Turns(self._connections.wal)
-        self._flush = Flush(self._turns)
+        self._flush = Flush(self._turns, self._wal.write_again)
         self._witness = Witness(str(self.path))
         self._is_trusted = False
         self._name: tuple[sqlite3.Connection, str] | None = None  # id of the store, and who read it

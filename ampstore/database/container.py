@@ -22,7 +22,7 @@ from ampstore.images import read_images
 from ampstore.images.reading import Images
 from ampstore.images.schemes import key_changes
 from ampstore.legacy import Container, container_path
-from ampstore.legacy.loose import file_errors, left_over_names
+from ampstore.legacy.loose import file_errors, left_overs
 from ampstore.legacy.names import is_ours
 from ampstore.spooled import SpooledStore, claimed
 from ampstore.store import Damage, Store
@@ -130,8 +130,8 @@ class FileDatabase(TieredEntries):
         with file_errors(self.path, "read"):
             if not self.path.is_dir():
                 return Report(str(self.path), self._file)
-        report = self._fold(loose=True, remove=True, progress=progress)
         self._tiers.remove_left_overs()
+        report = self._fold(loose=True, remove=True, progress=progress)
         with self._in_place() as store:
             report.compaction = store.compact(level)
             report.bytes_after = store.stats().disk
@@ -209,10 +209,14 @@ class FileDatabase(TieredEntries):
         if (store := self.store) is not None:
             yield from store.left_overs()
         for directory in (self.path, self.path / "loose"):
-            for name in left_over_names(directory):
-                yield LeftOver(
-                    f"{directory.name}/{name}: an unfinished file", "`ampstore archive` deletes it after an hour"
-                )
+            for name, holds_more in left_overs(directory):
+                if holds_more:
+                    what = "written by another program while it was being removed"
+                    remedy = "if the key that its name ends with has an older value, rename it to that; else delete it"
+                else:
+                    what = "an unfinished file"
+                    remedy = "`ampstore migrate` and `archive` delete it once its process has ended, or after an hour"
+                yield LeftOver(f"{directory.name}/{name}: {what}", remedy)
 
     def globals(self) -> Counter[str]:
         """How many values refer to each function or class, in every tier, told without importing any."""

@@ -155,7 +155,13 @@ class Archive:
     def remove_unchanged(self, signature: str) -> bool:
         """Delete the archive unless somebody wrote it since; False if it stays."""
         with file_errors(self.path, "removed"):
-            return remove_if(self.path, lambda aside: _signature(aside) == signature)
+            try:
+                before = os.stat(self.path).st_mtime_ns
+                if _signature(self.path) != signature:
+                    return False
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return remove_if(self.path, lambda aside: _signature(aside) == signature, before)
 
     def _look(self) -> tuple[int, ...] | None:
         try:

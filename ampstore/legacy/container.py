@@ -132,7 +132,7 @@ class Container:
         return self.archive.size() + sum(stamp.size for stamp in stamps if stamp)
 
     def remove_left_overs(self) -> int:
-        """Delete temporary files of processes that are long gone; how many."""
+        """Delete temporary files of processes that have ended; how many."""
         return self.loose.remove_left_overs() + remove_left_overs(self.directory)
 
 
@@ -249,7 +249,10 @@ class LegacyDatabase(MutableMapping[str, object]):
             packed = {name: stamp for name in self._tiers.loose.names() if (stamp := self._sound(name))}
             if packed:
                 self._rewrite_archive(packed)
-            return sum(self._tiers.loose.remove_unchanged(name, stamp) for name, stamp in packed.items())
+            removed = sum(self._tiers.loose.remove_unchanged(name, stamp) for name, stamp in packed.items())
+            if removed:
+                self._tiers.loose.sync()
+            return removed
 
     def _sound(self, name: str) -> Stamp | None:
         """Stamp of a loose file that holds a value."""

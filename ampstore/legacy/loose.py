@@ -24,7 +24,16 @@ from ampstore.errors import (
     StorageError,
     StoreError,
 )
-from ampstore.legacy.names import Problem, is_left_over, is_ours, reason_against, temporary_name
+from ampstore.legacy.names import (
+    Problem,
+    Unfinished,
+    aside_name,
+    is_left_over,
+    is_ours,
+    reason_against,
+    temporary_name,
+    unfinished,
+)
 
 LARGEST = 1 << 30
 """Bytes of the largest file that is read: SQLite takes no more in one row either."""
@@ -91,7 +100,8 @@ class Loose:
         """What lies in the directory and is no entry."""
         for item in self._scan():
             if is_left_over(item.name):
-                yield Problem(item.name, "loose", "left behind by a process that was killed")
+                if (told := unfinished(item.name)) is None or told.ended:
+                    yield Problem(item.name, "loose", "left behind by a process that was killed")
             elif item.is_symlink():
                 yield Problem(item.name, "loose", "a symbolic link, not followed")
             elif not item.is_file(follow_symlinks=False):
@@ -234,7 +244,7 @@ class Loose:
         if self.stamp(name) != stamp:
             return False
         with file_errors(self.directory / name, "removed"):
-            return remove_if(self.directory / name, lambda aside: _stamp(os.lstat(aside)) == stamp)
+            return remove_if(self.directory / name, lambda aside: _stamp(os.lstat(aside)) == stamp, stamp.mtime_ns)
 
     def sync(self) -> None:
         """Put the removal of files on the disk: one that comes back after a power cut would win over newer values."""
@@ -242,37 +252,55 @@ class Loose:
             sync(self.directory)
 
     def remove_left_overs(self) -> int:
-        """Delete temporary files of processes that are long gone; how many."""
+        """Delete temporary files of processes that have ended; how many."""
         return remove_left_overs(self.directory)
 
 
 def remove_left_overs(directory: Path) -> int:
-    """Delete our temporary files in a directory that nobody touched for an hour; how many."""
+    """Delete our temporary files in a directory whose process has ended, or that are an hour old; how many.
+
+    A file that was written to while it was moved aside stays: nobody else may have that value.
+    """
     count = 0
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as items:
         for item in items:
             with contextlib.suppress(OSError):
-                if is_ours(item.name) and item.stat(follow_symlinks=False).st_mtime < time.time() - _LEFT_OVER_AFTER:
+                if is_ours(item.name) and _may_go(item.name, item.stat(follow_symlinks=False)):
                     os.unlink(item.path)
                     count += 1
     return count
 
 
-def left_over_names(directory: Path) -> list[str]:
-    """Names of our temporary files in a directory, whatever their age."""
-    try:
-        return sorted(name for name in os.listdir(directory) if is_ours(name))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+def _may_go(name: str, found: os.stat_result) -> bool:
+    told = unfinished(name)
+    if told is None:
+        return found.st_mtime < time.time() - _LEFT_OVER_AFTER
+    ended = told.ended or found.st_mtime < time.time() - _LEFT_OVER_AFTER
+    return ended and not _holds_more(told, found)
 
 
-def remove_if(path: Path, condition: Callable[[Path], bool]) -> bool:
+def _holds_more(told: Unfinished, found: os.stat_result) -> bool:
+    """Whether a file was written to while it was moved aside, and has no other name."""
+    return told.mtime_ns not in (None, found.st_mtime_ns) and found.st_nlink == 1
+
+
+def left_overs(directory: Path) -> Iterator[tuple[str, bool]]:
+    """Names of our temporary files in a directory, whatever their age, and whether one may hold what nobody has."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(filter(is_ours, os.listdir(directory))):
+            with contextlib.suppress(FileNotFoundError):
+                told = unfinished(name)
+                yield name, told is not None and _holds_more(told, os.lstat(directory / name))
+
+
+def remove_if(path: Path, condition: Callable[[Path], bool], mtime_ns: int) -> bool:
     """Delete a file for which a condition holds; False if it does not, or if there is none.
 
     The file is moved aside before the condition looks at it, so nobody changes it after that look
-    but who has it open already, and such a change is seen.
+    but who has it open already, and such a change is seen. `mtime_ns` is what the file has if it may go:
+    should this process be killed meanwhile, the next one sees by it whether the file holds anything new.
     """
-    aside = path.parent / temporary_name()
+    aside = path.parent / aside_name(path.name, mtime_ns)
     try:
         os.rename(path, aside)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,11 +1,20 @@
-"""Which texts can be the name of a loose file or an archive member, and which files are ours."""
+"""Which texts can be the name of a loose file or an archive member, and which files are ours.
 
-import secrets
+    .ampstore-PROCESS-RANDOM.tmp             is being written
+    .ampstore-PROCESS-RANDOM-MTIME.KEY       was moved aside, to be removed if it is what it was at MTIME (ns)
+
+The name tells the process, so that the next one knows whether it has ended, and needs no lock for it.
+"""
+
+import os
+import re
 from typing import NamedTuple
 
 from ampstore.errors import InvalidKeyError
+from ampstore.owner import process_has_ended, this_process
 
 _OURS = ".ampstore-"
+_NAME = re.compile(r"\.ampstore-([0-9]+:[0-9a-f]*-[0-9]*)-[0-9a-f]{16}(?:\.tmp|-([0-9]+)\.(.*))", re.DOTALL)
 
 
 class Problem(NamedTuple):
@@ -54,12 +63,47 @@ def check_name(key: str) -> None:
 
 def temporary_name() -> str:
     """Name for a file that is not finished; cannot be guessed, and is never taken for an entry."""
-    return f"{_OURS}{secrets.token_hex(8)}.tmp"
+    return f"{_OURS}{this_process()}-{os.urandom(8).hex()}.tmp"
+
+
+def aside_name(name: str, mtime_ns: int) -> str:
+    """Name for a file on its way out, which others have a copy of if its mtime is this one.
+
+    Should it not be, and its process be killed, then the name tells whose value it is; keys that are
+    too long for that are left out.
+    """
+    aside = f"{_OURS}{this_process()}-{os.urandom(8).hex()}-{mtime_ns}."
+    return aside + name if len((aside + name).encode()) <= 255 else aside
 
 
 def is_ours(name: str) -> bool:
     """Whether `temporary_name` made this name."""
     return name.startswith(_OURS)
+
+
+class Unfinished(NamedTuple):
+    """What the name of a file of ours tells.
+
+    Attributes
+    ----------
+    ended : bool
+        Its process is known to have ended.
+    mtime_ns : int or None
+        Where it was moved aside: what it may be removed with.
+    key : str
+        Name that it had, "" if that is not known.
+    """
+
+    ended: bool
+    mtime_ns: int | None
+    key: str
+
+
+def unfinished(name: str) -> Unfinished | None:
+    """What the name of a file of ours tells; None if it is of an ampstore that named no process."""
+    if not (found := _NAME.fullmatch(name)):
+        return None
+    return Unfinished(process_has_ended(found[1]), int(found[2]) if found[2] else None, found[3] or "")
 
 
 def is_left_over(name: str) -> bool:

@@ -105,6 +105,7 @@ def import_legacy(
         if not dry_run:
             if into is None or remove_source:
                 stack.enter_context(maintenance_lock(directory, timeout))
+                container.remove_left_overs()
             with file_errors(target.parent, "made"):
                 make_directory(target.parent)
             store = stack.enter_context(Store(target, "c", allow=allow, timeout=timeout))

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class Fault:
     def times(self, short: int, long: int) -> int:
         """How often to inject."""
         return long if self.long else short
+
+    def some(self, every: Sequence[int], short: int, long: int) -> Sequence[int]:
+        """Where to inject: all places if there are few, else as many at random."""
+        number = self.times(short, long)
+        return every if len(every) <= number else sorted(self.random.sample(every, number))
 
     def injected(self, number: int = 1) -> None:
         """Count injections."""

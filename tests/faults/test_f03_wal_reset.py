@@ -12,7 +12,7 @@ from faults.processes import finish, python, start
 
 
 def race(fault, path, elsewhere, writer, checkpointer, seconds):
-    """Two writers and two checkpointers at once; the logs of the writers."""
+    """Two writers and two checkpointers at once; the logs of the writers. One that finds plain SQLite's damage ends."""
     logs = [elsewhere / f"log{n}" for n in range(4)]
     roles = [(writer, logs[0]), (writer, logs[1]), (checkpointer, logs[2]), (checkpointer, logs[3])]
     processes = [
@@ -22,16 +22,35 @@ def race(fault, path, elsewhere, writer, checkpointer, seconds):
         ended = finish(process, seconds + 60)
         if ended.hung:
             fault.hung(f"{process.args} did not end in time")
-        elif ended.code:
+        elif ended.code and not (role_of_plain(process) and MALFORMED in ended.errors):
             fault.wrong(f"{process.args}: {ended.errors[-800:]}")
     return logs[:2]
+
+
+MALFORMED = "database disk image is malformed"
+
+
+def role_of_plain(process):
+    """Whether a process of a race uses sqlite3 alone."""
+    return any(str(argument).startswith("plain-") for argument in process.args)
+
+
+def read_plain(path):
+    """Keys that are left, as far as they can be read, and what SQLite says about its file."""
+    found = set()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        try:
+            found.update(key for (key,) in connection.execute("SELECT key FROM entry NOT INDEXED"))
+            return found, connection.execute("PRAGMA integrity_check").fetchone()[0]
+        except sqlite3.DatabaseError as err:
+            return found, str(err)
 
 
 @pytest.mark.fault("F3", "two writers beside two processes that checkpoint all the time (injections: commits)")
 def test_no_commit_is_lost_beside_checkpoints(fault, elsewhere):
     """Checkpoints hold the write lock, so that no commit resets the WAL beside them."""
     Store(elsewhere / "a.db").close()
-    logs = race(fault, elsewhere / "a.db", elsewhere, "writer", "maintainer", fault.times(2, 300))
+    logs = race(fault, elsewhere / "a.db", elsewhere, "writer", "maintainer", fault.times(2, 60))
     fault.injected(sum(line.startswith("!") for log in logs for line in log.read_text().splitlines()))
     fault.fact(sqlite=sqlite3.sqlite_version)
     fault.judged(judge(elsewhere / "a.db", logs))
@@ -44,10 +63,8 @@ def test_what_plain_sqlite3_loses_with_passive_checkpoints(fault, elsewhere):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE entry (key TEXT PRIMARY KEY, value INT)")
-    logs = race(fault, path, elsewhere, "plain-writer", "plain-checkpointer", fault.times(2, 300))
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        found = {key for (key,) in connection.execute("SELECT key FROM entry NOT INDEXED")}
-        integrity = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    logs = race(fault, path, elsewhere, "plain-writer", "plain-checkpointer", fault.times(2, 20))
+    found, integrity = read_plain(path)
     written = [json.loads(line.split(" ", 2)[2]) for log in logs for line in log.read_text().splitlines()]
     lost = sum(key not in found for key in written)
     fault.injected(len(written))

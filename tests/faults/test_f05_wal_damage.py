@@ -96,7 +96,7 @@ def test_a_damaged_wal_gives_a_prefix_or_a_clear_error(fault, killed, elsewhere,
     """A damaged -shm is built again and costs nothing; a damaged WAL ends before the damage."""
     moments, states = killed
     seen = {"told": 0, "prefix": 0, "raised": 0}
-    for number in range(fault.times(4, 400)):
+    for number in range(fault.times(4, 150)):
         place = elsewhere / "a"
         shutil.copytree(moments[1], place)
         DAMAGES[damage](place / f"a.db{target}", fault.random)

@@ -69,7 +69,7 @@ def test_a_flipped_bit_in_a_store_never_gives_a_wrong_value(fault, elsewhere):
     path, file = made_store(elsewhere, values)
     wanted = {key: digest(value) for key, value in values.items()}
     sound, size, hit, refused = file.read_bytes(), file.stat().st_size, 0, 0
-    for number in range(fault.times(120, 10_000)):
+    for number in range(fault.times(120, 2000)):
         offset, bit = fault.random.randrange(size), fault.random.randrange(8)
         flip(file, offset, bit)
         case = f"bit {bit} of byte {offset}, {number}"
@@ -100,7 +100,7 @@ def test_a_flipped_bit_in_an_archive_never_gives_a_wrong_value(fault, elsewhere)
     path, file = made_archive(elsewhere, values)
     wanted = {key: digest(value) for key, value in values.items()}
     size, hit = file.stat().st_size, 0
-    for number in range(fault.times(25, 1000)):
+    for number in range(fault.times(25, 300)):
         offset, bit = fault.random.randrange(size), fault.random.randrange(8)
         flip(file, offset, bit)
         case = f"bit {bit} of byte {offset}, {number}"
@@ -122,7 +122,7 @@ def test_a_flipped_bit_in_a_loose_file_harms_no_other(fault, elsewhere):
     path, directory = made_loose(elsewhere, values)
     wanted = {key: digest(value) for key, value in values.items()}
     with ampstore.FileDatabase(path, "r") as database:
-        for number in range(fault.times(40, 2000)):
+        for number in range(fault.times(40, 150)):
             key = fault.random.choice(sorted(wanted))
             file = directory / key
             sound = file.read_bytes()

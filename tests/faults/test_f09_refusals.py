@@ -157,7 +157,7 @@ def test_refusals_of_the_system_at_any_call_lose_nothing(fault, sessions, sessio
     }
     for error, kind in kinds.items():
         whole = int(sessions.play(session, calls=kind)["calls"])
-        for at in range(1, whole + 1) if fault.long else fault.random.sample(range(1, whole + 1), 1):
+        for at in fault.some(range(1, whole + 1), 1, 30):
             for again in (False, True):
                 answer = sessions.play(session, Action.FAIL, kind, at, error, again)
                 case = f"{errno.errorcode[error]} at {at}{' and on' if again else ''}"
@@ -197,7 +197,7 @@ print(told)
 @pytest.mark.fault("F9", "RLIMIT_FSIZE, as batch systems set it")
 def test_a_limit_of_the_size_of_files_is_told(fault, database, elsewhere):
     """StorageError, and what was there is there."""
-    for _ in range(fault.times(3, 60)):
+    for _ in range(fault.times(3, 20)):
         ended = run([sys.executable, "-c", QUOTA, database, fault.random.randrange(100_000, 1_500_000)])
         fault.injected()
         if ended.hung:

@@ -15,7 +15,7 @@ from faults.processes import python, run
 @pytest.mark.fault("F11", "16 writers and 8 readers, processes and threads, on one store (injections: writes, reads)")
 def test_a_crowd_is_linearizable_and_nobody_is_locked_out(fault, elsewhere):
     """Every read lies between what was acknowledged before and what was begun; no increment is lost."""
-    seconds = fault.times(4, 600)
+    seconds = fault.times(4, 30)
     ended = run(python("crowd", elsewhere / "a.db", 4, 4, 8, seconds), seconds + 150)
     if ended.hung:
         fault.hung("the crowd did not end in time")
@@ -43,7 +43,7 @@ def test_an_open_iteration_keeps_neither_the_wal_nor_the_disk(fault, elsewhere):
         store.put_many((f"k{n}", os.urandom(size)) for n in range(200))
         pairs = iter(store.items())
         next(pairs)
-        for number in range(fault.times(300, 20_000)):
+        for number in range(fault.times(300, 3000)):
             writer[f"k{number % 200}"] = os.urandom(size)
             largest = max(largest, os.path.getsize(f"{path}-wal"))
             if number % 50 == 0:
@@ -68,7 +68,7 @@ def test_after_a_foreign_reader_ends_the_wal_shrinks(fault, elsewhere):
         store["a"] = 1
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM entry").fetchone()
-        for number in range(fault.times(250, 5000)):
+        for number in range(fault.times(250, 1000)):
             store[f"k{number % 10}"] = os.urandom(100_000)
             fault.injected()
         held = os.path.getsize(f"{path}-wal")

@@ -80,7 +80,7 @@ def started(method, opened, name, fault):
 def test_children_work_and_parents_do_not_notice(fault, tmp_path, elsewhere, method):
     """Whatever the parent is doing, the child reads and writes, and the parent goes on as if nothing had been."""
     path, log = tmp_path / "a.db", Acknowledged(elsewhere / "log")
-    rounds = fault.times(3 if method == "fork" else 1, 100)
+    rounds = fault.times(3 if method == "fork" else 1, 10)
     store = ampstore.Store(path)
 
     def write(key, value):
@@ -140,7 +140,7 @@ def test_a_fork_inside_a_transaction_leaves_it_to_the_parent(fault, tmp_path, el
     """The child is refused the file by name, whose locks it shares; the parent's commit is whole."""
     path, log = tmp_path / "a.db", Acknowledged(elsewhere / "log")
     store = ampstore.Store(path, timeout=2)
-    for number in range(fault.times(10, 500)):
+    for number in range(fault.times(10, 200)):
         values = {f"{number}-a": number, f"{number}-b": [number] * 5}
         with log.writing(values):
             with store.batch():
@@ -174,7 +174,7 @@ def test_a_container_works_on_both_sides_of_a_fork(fault, tmp_path, elsewhere):
     database["before"] = 1
     log.begin({"before": 1})
     log.done({"before": 1})
-    for number in range(fault.times(5, 200)):
+    for number in range(fault.times(5, 100)):
         pid = os.fork()
         if pid == 0:
             child = Acknowledged(elsewhere / f"child{number}")

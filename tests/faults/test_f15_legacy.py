@@ -56,7 +56,7 @@ def test_torn_loose_files_are_named_and_skipped_and_can_be_overwritten(fault, tm
     data = pickle.dumps(VALUE, protocol)
     torn = {f"cut{size}": data[:size] for size in range(len(data))}
     torn |= {"zeros": bytes(4096), "half zeros": data[: len(data) // 2] + bytes(2048), "text": b"not a pickle\n"}
-    for number in range(fault.times(40, 2000)):
+    for number in range(fault.times(40, 600)):
         torn[f"garbage{number}"] = fault.random.randbytes(fault.random.randrange(1, 400))
     for name in (".hidden", "ü", "a b", "-rf", "x" * 255, "new\nline", "con", "*", "$(touch x)"):
         torn[name] = data[: len(data) // 2]
@@ -133,7 +133,7 @@ def test_damaged_archives_serve_what_is_intact_and_stay(fault, tmp_path):
     whole = packed([("k3", pickle.dumps("older", 2)), *digests])  # of two members the last counts
     (container / "loose" / "good").write_bytes(pickle.dumps("fine", 0))
     archive = container / "archive.tar.gz"
-    for _ in range(fault.times(40, 3000)):
+    for _ in range(fault.times(40, 600)):
         data, what = damaged(whole, fault.random)
         archive.write_bytes(data)
         fault.injected()

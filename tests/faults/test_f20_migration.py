@@ -17,10 +17,10 @@ def test_a_migration_that_is_killed_beside_a_legacy_writer_loses_nothing(fault, 
     base = {f"base{n}": [n, [n / 3] * 50] for n in range(200)}
     write_loose(container, base)
     command = [sys.executable, "-m", "ampstore", "migrate", container, "--remove-source", "--jobs", "1"]
-    rounds = fault.times(100, 3000)
+    rounds = fault.times(100, 1500)
     writer = start([sys.executable, "-c", WRITER, container / "loose", rounds])
     try:
-        for _ in range(fault.times(5, 500)):
+        for _ in range(fault.times(5, 100)):
             process = start(command)
             time.sleep(fault.random.uniform(0.2, 1.5))
             kill(process)

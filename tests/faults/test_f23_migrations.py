@@ -52,7 +52,7 @@ def test_an_upgrade_that_is_killed_or_fails_leaves_the_old_store_or_the_new(faul
     whole = upgrade(sessions)
     assert (whole["code"], whole["errors"]) == (0, []), whole
     every = range(1, int(whole["calls"]) + 1)
-    for at in every if fault.long else fault.random.sample(every, 8):
+    for at in fault.some(every, 8, 40):
         for action, error in ((Action.KILL, 0), (Action.FAIL, errno.EIO), (Action.FAIL, errno.ENOSPC)):
             answer = upgrade(sessions, action, Call.CHANGES, at, error)
             case = f"{action.name} {error} at {at}"

@@ -23,7 +23,7 @@ def test_without_locks_nothing_is_written_and_nobody_waits_for_ever(fault, sessi
     # SQLite takes ENOLCK of fcntl for a lock that is held, so that each of some 60 statements waits its time-out.
     for kind in (Call.FLOCK, Call.LOCK) if fault.long or error != errno.ENOLCK else (Call.FLOCK,):
         whole = int(sessions.play("container", calls=kind)["calls"])
-        for at in [1] + [fault.random.randrange(1, whole + 1) for _ in range(fault.times(0, 40))]:
+        for at in [1] + [fault.random.randrange(1, whole + 1) for _ in range(fault.times(0, 6))]:
             for again in (True, False) if fault.long else (True,):
                 options = {"timeout": TIMEOUT}
                 answer = sessions.play("container", Action.FAIL, kind, at, error, again, options=options, timeout=300)
@@ -44,7 +44,7 @@ def test_a_stale_handle_is_an_error_of_ours(fault, sessions):
     """Nothing that was acknowledged before is lost."""
     kind = Call.READ | Call.WRITE | Call.OPEN | Call.NAME
     whole = int(sessions.play("container", calls=kind)["calls"])
-    for at in range(1, whole + 1) if fault.long else fault.random.sample(range(1, whole + 1), 3):
+    for at in fault.some(range(1, whole + 1), 3, 60):
         for again in (False, True):
             answer = sessions.play("container", Action.FAIL, kind, at, errno.ESTALE, again)
             case = f"ESTALE at {at}{' and on' if again else ''}"

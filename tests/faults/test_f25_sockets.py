@@ -23,7 +23,7 @@ def test_who_is_no_worker_changes_nothing(fault, server, tmp_path, monkeypatch):
     greeting = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0CURVE" + b"\0" * 47
     chance = random.Random(fault.seed)
     gigabyte = b"\x02" + (1 << 30).to_bytes(8) + b"x" * 100_000  # a long frame of ZeroMQ that claims as much
-    for number in range(fault.times(100, 20_000)):
+    for number in range(fault.times(100, 8000)):
         data = chance.choice((b"", greeting, greeting[: chance.randrange(64)], greeting + gigabyte, gigabyte))
         with socket.socket(socket.AF_UNIX) as end:
             end.connect(str(tmp_path / "server"))
@@ -57,7 +57,7 @@ def test_what_was_recorded_and_is_sent_again_is_not_heard(fault, server, tmp_pat
     passing.join(30)
     listener.close()
     assert len(recorded) > 300
-    for _ in range(fault.times(3, 1000)):
+    for _ in range(fault.times(3, 150)):
         with socket.socket(socket.AF_UNIX) as end:
             end.connect(str(tmp_path / "server"))
             end.sendall(recorded)
@@ -108,7 +108,7 @@ def dies(image, key):
 @pytest.mark.fault("F25", "a worker dies exactly before, within or after its result")
 def test_a_worker_that_dies_around_its_result_costs_nothing_but_time(fault, tmp_path, monkeypatch, when):
     """Every result once, nothing failed."""
-    for number in range(fault.times(1, 50)):
+    for number in range(fault.times(1, 10)):
         monkeypatch.setenv("AMPSTORE_TEST_MARK", str(tmp_path / f"{number} {when}"))
         work = test_parallel.in_processes(dies, 20)  # which fails where a result comes twice
         fault.injected()

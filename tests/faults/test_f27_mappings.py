@@ -56,7 +56,7 @@ def test_no_sequence_with_kills_tells_it_from_a_dict(fault, machine):
     """Hypothesis looks for one; injections are the kills."""
     before = KILLS
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    examples = fault.times(8, 1000)
+    examples = fault.times(8, 100)
     options = settings(max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks)
     run_state_machine_as_test(hypothesis_seed(fault.seed)(machine), settings=options)
     fault.injected(KILLS - before)
@@ -108,7 +108,7 @@ def fuzz_codec(number, seed, found):
 def test_mutated_streams_crash_nothing_and_give_no_wrong_value(fault):
     """An error of ours, or a value; never a crash, a foreign error or, under the old checksum, another value."""
     context = multiprocessing.get_context("spawn")
-    for _ in range(fault.times(1, 100)):
+    for _ in range(fault.times(1, 8)):
         found, number = context.Queue(), 10_000
         process = context.Process(target=fuzz_codec, args=(number, fault.random.randrange(2**32), found))
         process.start()
@@ -134,7 +134,7 @@ def test_a_mutated_file_gives_right_values_or_named_errors(fault, tmp_path):
     with ampstore.Store(path) as store:
         store.update(values)
     whole = path.read_bytes()
-    for number in range(fault.times(60, 5000)):
+    for number in range(fault.times(60, 1500)):
         data = bytearray(whole)
         for _ in range(fault.random.choice((1, 3, 30))):
             data[fault.random.randrange(0 if number % 3 else 4096, len(data))] = fault.random.randrange(256)
@@ -169,7 +169,7 @@ def test_32_threads_share_one_store(fault, tmp_path, elsewhere):
     def work(number):
         chance, log = random.Random(seeds[number]), Acknowledged(elsewhere / f"log{number}")
         mine = {}
-        for step in range(fault.times(15, 2000)):
+        for step in range(fault.times(15, 150)):
             key, value = f"{number}-{chance.randrange(20)}", [number, step] * chance.randrange(1, 300)
             kind = chance.random()
             if kind < 0.6:
@@ -207,7 +207,7 @@ def test_32_threads_share_one_store(fault, tmp_path, elsewhere):
         thread.join(fault.times(200, 3000))
         if thread.is_alive():
             fault.hung(thread.name)
-    fault.injected(32 * fault.times(15, 2000))
+    fault.injected(32 * fault.times(15, 150))
     store.close()
     fault.judged(judge(path, list(elsewhere.iterdir())))
     shutil.rmtree(tmp_path)

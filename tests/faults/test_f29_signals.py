@@ -20,7 +20,7 @@ def test_signals_end_programs_at_once_and_lose_nothing(fault, tmp_path, elsewher
     container = tmp_path / "a.ampdb"
     slow = 0.0
     logs = []
-    for number in range(fault.times(6, 300)):
+    for number in range(fault.times(6, 80)):
         logs.append(elsewhere / f"log{number}")
         process = start(python("writer", container, logs[-1], f"w{number}", fault.random.randrange(2**30)))
         deadline = time.monotonic() + 60
@@ -45,7 +45,7 @@ def test_signals_end_programs_at_once_and_lose_nothing(fault, tmp_path, elsewher
         ["ls", container],
         ["export", container, tmp_path / "x"],
     ):
-        for _ in range(fault.times(1, 40)):
+        for _ in range(fault.times(1, 10)):
             process = start([sys.executable, "-m", "ampstore", *command])
             time.sleep(fault.random.uniform(0.05, 1.0))
             process.send_signal(fault.random.choice((signal.SIGINT, signal.SIGTERM)))
