@@ -225,6 +225,23 @@ def test_left_overs_go_after_an_hour(tmp_path):
     assert sorted(path.name for path in (tmp_path / "x.ampdb").rglob(".amp*")) == [".ampstore-new.tmp"] * 2
 
 
+@pytest.mark.parametrize("kind", [FileDatabase, LegacyDatabase])
+def test_without_a_place_for_temporary_files_an_archived_entry_is_an_error_not_absent(tmp_path, monkeypatch, kind):
+    """`tempfile` says so with a FileNotFoundError; "not there" would have the value calculated again."""
+    write_tar(tmp_path / "x.ampdb" / "archive.tar.gz", packed({"a": 1}))
+
+    def nowhere(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    with kind(tmp_path / "x.ampdb") as database:
+        with monkeypatch.context() as patched:
+            patched.setattr("tempfile.TemporaryFile", nowhere)
+            for look in (lambda: database["a"], lambda: "a" in database, database.keys):
+                with pytest.raises(StorageError, match="No usable temporary directory"):
+                    look()
+        assert database["a"] == 1
+
+
 def in_a_child(action):
     """Do something in a process that has ended then."""
     child = os.fork()

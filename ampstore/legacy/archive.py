@@ -27,7 +27,7 @@ from typing import IO, NamedTuple
 
 from ampstore.codec import Rule
 from ampstore.durable import sync
-from ampstore.errors import AccessError, DamagedArchiveError, StorageError
+from ampstore.errors import DamagedArchiveError, StorageError
 from ampstore.legacy.loose import LARGEST, file_error, file_errors, holds_value, remove_if
 from ampstore.legacy.names import Problem, reason_against, temporary_name
 
@@ -180,7 +180,14 @@ class Archive:
 
     def _unpack(self, stamp: tuple[int, ...]) -> _Content:
         try:
-            with open(self.path, "rb") as file, tempfile.TemporaryFile(prefix="ampstore-") as unpacked:
+            file = open(self.path, "rb")  # noqa: SIM115 - closed below
+        except FileNotFoundError:
+            return _Content(None)
+        except OSError as err:
+            raise file_error(str(self.path), err, "read") from err
+        try:
+            # FileNotFoundError from here on says that no directory takes temporary files, not that there is no archive.
+            with file, tempfile.TemporaryFile(prefix="ampstore-") as unpacked:
                 content = _Content(stamp, os.dup(unpacked.fileno()))
                 stream, ends, offsets = _Gzip(file), array("Q"), array("Q")
                 for name, reason, data, mtime in _entries(stream):
@@ -191,12 +198,8 @@ class Archive:
                     ends.append(stream.position)
                     offsets.append(unpacked.tell())
                     unpacked.write(data)
-        except FileNotFoundError:
-            return _Content(None)
-        except PermissionError as err:
-            raise AccessError(str(self.path)) from err
         except OSError as err:
-            detail = f"cannot be unpacked to {tempfile.gettempdir()}: {err.strerror}"
+            detail = f"cannot be unpacked to {tempfile.tempdir or 'a directory for temporary files'}: {err.strerror}"
             raise StorageError(str(self.path), detail) from err
         certain = bisect_right(ends, stream.sealed)
         if stream.doubt and certain < len(offsets):

@@ -117,8 +117,10 @@ class Loose:
                 yield from items
         except (FileNotFoundError, NotADirectoryError):
             return
-        except PermissionError as err:
-            raise AccessError(str(self.directory)) from err
+        except OSError as err:
+            if isinstance(err, AmpstoreError):
+                raise
+            raise file_error(str(self.directory), err, "read") from err
 
     def stamp(self, name: str) -> Stamp | None:
         """Stamp of a regular file, None if there is none of that name."""
@@ -262,7 +264,11 @@ def remove_left_overs(directory: Path) -> int:
     A file that was written to while it was moved aside stays: nobody else may have that value.
     """
     count = 0
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as items:
+    with (
+        file_errors(directory, "read"),
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        os.scandir(directory) as items,
+    ):
         for item in items:
             with contextlib.suppress(OSError):
                 if is_ours(item.name) and _may_go(item.name, item.stat(follow_symlinks=False)):

@@ -172,6 +172,56 @@ def test_refusals_of_the_system_at_any_call_lose_nothing(fault, sessions, sessio
     fault.fact(session=session)
 
 
+DESCRIPTORS = """
+import os, resource, sys, ampstore
+from ampstore.errors import AmpstoreError
+database, held = ampstore.FileDatabase(sys.argv[1]), []
+assert database["k1"] == [1] * 50
+lowest = os.open("/dev/null", os.O_RDONLY)
+os.close(lowest)
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 4 + int(sys.argv[2]), before[1]))
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+uses = {
+    "get": lambda: database["k2"], "legacy": lambda: database["legacy5"], "archived": lambda: database["legacy1"],
+    "set": lambda: database.__setitem__("k1", [1] * 50), "loose": lambda: database.__setitem__("legacy5", [5] * 50),
+    "keys": database.keys, "another": lambda: ampstore.FileDatabase(sys.argv[1])["k1"],
+    "verify": lambda: list(database.verify()), "archive": database.archive,
+}
+for spare in range(4):  # with no, one, two, three descriptors that are free
+    for name, use in uses.items():
+        try:
+            use()
+        except AmpstoreError:
+            print("told")
+        except BaseException as err:
+            print("foreign", spare, name, repr(err))
+    os.close(held.pop()) if held else None
+while held:
+    os.close(held.pop())
+resource.setrlimit(resource.RLIMIT_NOFILE, before)
+assert database["k2"] == [2] * 50 and database["legacy1"] == [1] * 50
+database["k1"] = [1] * 50
+"""
+
+
+@pytest.mark.fault("F9", "RLIMIT_NOFILE: an open container, and no descriptor or up to three that are free")
+def test_too_few_descriptors_are_told_and_it_goes_on_when_there_are_some(fault, database, elsewhere):
+    """By errors of ours; nothing is lost."""
+    for more in range(fault.times(1, 8)):
+        ended = run([sys.executable, "-c", DESCRIPTORS, database, more])
+        fault.injected(4)
+        if ended.hung:
+            fault.hung("too few descriptors")
+        elif ended.code or "foreign" in ended.output or "told" not in ended.output:
+            fault.wrong(f"{more} more: {ended.code} {ended.output} {ended.errors[-800:]}")
+    fault.judged(judge(database, [elsewhere / "log"]))
+
+
 QUOTA = """
 import os, resource, signal, sys, ampstore
 from ampstore.errors import StorageError

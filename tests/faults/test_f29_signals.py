@@ -11,7 +11,7 @@ import ampstore
 from faults.judge import judge
 from faults.processes import finish, python, run, start
 
-QUICK = 2.0
+LONGEST = 20.0  # s, on a machine with much else to do; what it was is in the table, and should be under 2
 
 
 @pytest.mark.fault("F29", "SIGINT and SIGTERM at random moments of programs that write, and of the command")
@@ -57,6 +57,8 @@ def test_signals_end_programs_at_once_and_lose_nothing(fault, tmp_path, elsewher
                 fault.wrong(f"{command[0]} showed a traceback: {ended.errors[-500:]}")
     fault.judged(judge(container, logs))
     fault.fact(slowest_end_seconds=round(slow, 2))
+    if slow > LONGEST:
+        fault.hung(f"a writer took {slow:.1f} s to end")
 
 
 @pytest.mark.fault("F29", "programs that end with an open store, an open batch, an open iteration, threads at work")
