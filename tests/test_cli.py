@@ -351,3 +351,13 @@ def test_exit_codes_of_the_errors(file, monkeypatch):
 
     monkeypatch.setattr(Store, "__getitem__", busy)
     assert run("get", file, "a1").exit_code == 3
+
+
+def test_interrupted_while_it_is_imported_the_command_ends_with_130_and_no_traceback(tmp_path):
+    """Half of the time of a short command is that of its imports."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "ampstore", "ls", "x"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
