@@ -1,6 +1,8 @@
 """F6: single bits flip in the files at rest."""
 
+import contextlib
 import shutil
+import sqlite3
 
 import numpy
 import pytest
@@ -136,3 +138,34 @@ def test_a_flipped_bit_in_a_loose_file_harms_no_other(fault, elsewhere):
             file.write_bytes(sound)
             fault.injected()
     shutil.rmtree(path)
+
+
+@pytest.mark.fault("F6", "single-bit flips in the rows of dictionaries, which many entries need")
+def test_a_flipped_bit_in_a_dictionary_never_gives_a_wrong_value(fault, elsewhere):
+    """The entries that need it give errors, the others are exact, and `verify` tells."""
+    path = elsewhere / "a.db"
+    values = {f"k{n}": [("Cu", [0.5 * n, 0.25, f"word{n % 7}"] * 6), n] for n in range(800)} | {
+        "other": "no dictionary"
+    }
+    with ampstore.Store(path) as store:
+        store.put_many(values)
+        store.compact()
+    wanted = {key: digest(values[key]) for key in [*fault.random.sample(sorted(values), 20), "other"]}
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        rows = connection.execute("SELECT id, data FROM dictionary").fetchall()
+        assert rows
+        for number in range(fault.times(8, 150)):
+            identity, sound = fault.random.choice(rows)
+            bit = fault.random.randrange(8 * len(sound))
+            flipped = bytearray(sound)
+            flipped[bit // 8] ^= 1 << bit % 8
+            connection.execute("UPDATE dictionary SET data = ? WHERE id = ?", (bytes(flipped), identity))
+            case = f"bit {bit} of dictionary {identity}, {number}"
+            with ampstore.Store(path, "r") as store:
+                gone = look(fault, store, wanted, case, True)
+                if digest(store["other"]) != wanted["other"]:
+                    fault.wrong(f"{case}: an entry without a dictionary is another")
+                if not list(store.verify()):
+                    fault.wrong(f"{case}: {gone} entries gave no value, and verify finds nothing")
+            connection.execute("UPDATE dictionary SET data = ? WHERE id = ?", (sound, identity))
+            fault.injected()
