@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -647,3 +648,26 @@ def test_two_processes_that_set_and_archive_lose_nothing(tmp_path):
         assert process.communicate()[1] == ""
     database = LegacyDatabase(tmp_path / "x")
     assert {key: database[key] for key in database.keys()} == {f"{name}{n}": n for name in "ab" for n in range(40)}
+
+
+MAINTAINER = """
+import sys
+from pathlib import Path
+from ampstore.errors import AccessError
+from ampstore.legacy.container import maintenance_lock
+try:
+    with maintenance_lock(Path(sys.argv[1]), 5):
+        pass
+except AccessError as err:
+    print(err)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_a_lock_that_cannot_be_given_back_is_an_error_of_ours(tmp_path):
+    """The file system knew flock when it was taken, and no longer when it was given back."""
+    strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=flock", "-e", "inject=flock:error=ENOSYS:when=2"]
+    done = subprocess.run(
+        [*strace, sys.executable, "-c", MAINTAINER, tmp_path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "cannot be given back" in done.stdout, done.stderr

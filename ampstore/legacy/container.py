@@ -67,7 +67,11 @@ def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        try:
+            lock.release()
+        except OSError as err:
+            gone = f"its maintenance lock cannot be given back ({err.strerror}); it goes with this process"
+            raise AccessError(str(directory), gone) from err
 
 
 def _lock_file(path: Path) -> int:
