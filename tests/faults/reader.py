@@ -5,6 +5,7 @@ anything but give a value or an error of ours; a last line with the counts. A cr
 """
 
 import faulthandler
+import fractions  # noqa: F401 - its guard imports it when it is called, long before a stream could say so
 import json
 import pickle
 import resource
