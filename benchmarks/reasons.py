@@ -4,15 +4,15 @@ _SMALL = "small values, to the minimal sqlite3 loop"
 _AHEAD = "ahead of it in every operation, on every kind of values"
 _UNCHECKED = "it checks, compresses and refuses nothing: no checksum, no SHA-256, no allow-list"
 _FILE = "a file per entry: contains and delete ask the file system for one name, and put nothing on the disk"
-_CHECKS = "SHA-256, CRC and a walk over 400 floats that lie apart; pickling walks as well, and that is all that the other does"
+_CHECKS = "SHA-256, CRC and a walk over 400 floats that lie apart; pickling walks too, and the other does no more"
 _RAW = "floats of such fingerprints do not compress without byte planes, which cost more than they save until archive()"
 _SMALL_STORE = "of few entries most of the file is empty pages and the schema; by entry see benchmarks.sizes"
 
 WHY: dict[tuple[str, str], str] = (
     {
         ("10^5 keys, to the listing of Amp", "missing"): (
-            "one listing answers for all keys at once and reads no index; ampstore looks up each key, however many entries "
-            "there are. A listing per key, as `in` needs with Amp, is the row of contains"
+            "one listing answers for all keys at once and reads no index; ampstore looks up each key, whatever the number of "
+            "entries. A listing per key, as `in` needs with Amp, is the row of contains"
         ),
         (_SMALL, "get"): "a pickle is checked before it is read, by a bound on its memory, a CRC and an allow-list",
         (_SMALL, "keys"): "in order of insertion, which the index of keys does not have: they are sorted",
@@ -30,7 +30,7 @@ WHY: dict[tuple[str, str], str] = (
         (_AHEAD, "klepto"): _FILE,
         (_AHEAD, "legacy loose"): f"delete: {_FILE}",
         ("derivatives", "get, to a loose file"): (
-            "file in the page cache; 20,000 floats have to be made anew as Python objects, which is most of what is left"
+            "file in the page cache; 20,000 floats have to be made anew as Python objects, most of what is left"
         ),
         ("derivatives", "size, to the tar.gz"): (
             f"53 of 64 bits of each number are noise here, 0.445 of the tar.gz alone; {_SMALL_STORE}"
@@ -48,7 +48,7 @@ WHY: dict[tuple[str, str], str] = (
         ("16 writers, to a peer", "LMDB, both synced"): "each commit counts itself, which writes one page more",
         ("16 writers, to a peer", "diskcache"): "as above; diskcache lets one process write for as long as it likes",
         ("keys of images, to formatting number by number", "get_hash, 20 atoms"): (
-            "one `%` of the 60 numbers takes an eighth of the loop, and MD5 and the cell come on top; many at once pass it"
+            "one `%` of the 60 numbers takes an eighth of the loop, MD5 and the cell come on top; many at once pass it"
         ),
         ("a new process", "import, open, get, to diskcache"): "some 50 modules of its own, which it reads one by one",
         ("real values, to LMDB", "neighbour lists: get"): _UNCHECKED,
