@@ -11,8 +11,8 @@ _SMALL_STORE = "of few entries most of the file is empty pages and the schema; b
 WHY: dict[tuple[str, str], str] = (
     {
         ("10^5 keys, to the listing of Amp", "missing"): (
-            "one listing answers for all keys at once and reads no index; ampstore looks up each key, whatever the number of "
-            "entries. A listing per key, as `in` needs with Amp, is the row of contains"
+            "one listing answers for all keys at once and reads no index; ampstore looks up each key, however many "
+            "there are. A listing per key, as `in` needs with Amp, is the row of contains"
         ),
         (_SMALL, "get"): "a pickle is checked before it is read, by a bound on its memory, a CRC and an allow-list",
         (_SMALL, "keys"): "in order of insertion, which the index of keys does not have: they are sorted",
