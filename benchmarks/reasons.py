@@ -42,7 +42,7 @@ WHY: dict[tuple[str, str], str] = (
         ("fingerprints", "size, to the tar.gz"): f"{_RAW}: 0.67 after it; {_SMALL_STORE}",
         ("fingerprints", "get, to a loose file"): "file in the page cache; 400 floats are made anew in either way",
         ("16 writers, one entry per commit, ampstore", "rate of one writer to theirs"): (
-            "a process has its turns in stints of 5 ms, and starts each with cold caches, its own and those of SQLite"
+            "a process has its turns in stints of 2.5 ms, and starts each with cold caches, its own and those of SQLite"
         ),
         ("16 writers, one entry per commit, ampstore, full", "worst wait, ms"): "a checkpoint with its syncs",
         ("16 writers, to a peer", "LMDB, both synced"): "each commit counts itself, which writes one page more",
