@@ -80,7 +80,7 @@ def test_the_command_is_installed(built):
     """The entry point of the wheel."""
     metadata = zipfile.ZipFile(built)
     points = next(name for name in metadata.namelist() if name.endswith("entry_points.txt"))
-    assert "ampstore = ampstore.cli:main" in metadata.read(points).decode()
+    assert "ampstore = ampstore.__main__:main" in metadata.read(points).decode()
 
 
 def test_makefile_builds_its_environment_with_the_standard_library():
