@@ -11,7 +11,7 @@ from typing import NamedTuple
 from benchmarks.engines import Engine
 from benchmarks.values import Values, key_of
 
-MOST_COMMITS = 100
+MOST_COMMITS = 1000
 FEWEST_KEYS = 500
 MOST_COLD = 50
 BULK, OPEN, COLD, FIRST_GET = "bulk set", "open", "cold get", "first get"

@@ -20,20 +20,23 @@ rows          the rows of a damaged file, and which of them count
 postgresql/   the same for a server, and server: where that is
 """
 
+from typing import TYPE_CHECKING
+
 from ampstore.backend.connections import Durability
-from ampstore.backend.protocol import Backend, Served
 from ampstore.backend.server import Server, is_url, parse
 from ampstore.backend.sqlite import SQLite
 from ampstore.backend.statements import Head, Recoded, Row, Trained
 
+if TYPE_CHECKING:  # 2 ms of each start, and nothing asks for them then
+    from ampstore.backend.protocol import Backend as Backend
+    from ampstore.backend.protocol import Served as Served
+
 __all__ = [
-    "Backend",
     "Durability",
     "Head",
     "Recoded",
     "Row",
     "SQLite",
-    "Served",
     "Server",
     "Trained",
     "is_url",

@@ -5,15 +5,18 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from ampstore.backend import Backend, Row, Served, SQLite, Trained
+from ampstore.backend import Row, SQLite, Trained
 from ampstore.codec import PICKLE, Codec
 from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.globals import globals_of
 from ampstore.durable import sync
 from ampstore.errors import CodecError, CorruptEntryError, MissingDictionaryError, MissingStoreError
 from ampstore.store.opening import open_backend
+
+if TYPE_CHECKING:
+    from ampstore.backend import Backend, Served
 
 
 class Damage(NamedTuple):
@@ -61,7 +64,7 @@ class Stats(NamedTuple):
     codecs: dict[str, int]
 
 
-def stats(backend: Backend) -> Stats:
+def stats(backend: "Backend") -> Stats:
     """Number of entries and their sizes."""
     kinds = backend.kinds()
     return Stats(
@@ -73,7 +76,7 @@ def stats(backend: Backend) -> Stats:
     )
 
 
-def verify(backend: Backend, codec: Codec) -> Iterator[Damage]:
+def verify(backend: "Backend", codec: Codec) -> Iterator[Damage]:
     """Everything that is damaged: pages, dictionaries, checksums, streams."""
     for reason in backend.integrity():
         yield Damage("", reason)
@@ -90,7 +93,7 @@ def verify(backend: Backend, codec: Codec) -> Iterator[Damage]:
         yield Damage("", str(err))
 
 
-def globals_in(backend: Backend, codec: Codec) -> Counter[str]:
+def globals_in(backend: "Backend", codec: Codec) -> Counter[str]:
     """How many pickled entries refer to each "module.name"; imports none of it, passes over damaged entries."""
     found = Counter[str]()
     for row in backend.scan():
@@ -100,7 +103,7 @@ def globals_in(backend: Backend, codec: Codec) -> Counter[str]:
     return found
 
 
-def verify_payloads(backend: Backend, codec: Codec) -> Iterator[Damage]:
+def verify_payloads(backend: "Backend", codec: Codec) -> Iterator[Damage]:
     """Damaged pages and payloads. Makes no values, so it needs no permission for what they name."""
     for reason in backend.integrity():
         yield Damage("", reason)
@@ -108,7 +111,7 @@ def verify_payloads(backend: Backend, codec: Codec) -> Iterator[Damage]:
         yield Damage("", reason)
 
 
-def _damaged_dictionaries(backend: Backend) -> Iterator[Damage]:
+def _damaged_dictionaries(backend: "Backend") -> Iterator[Damage]:
     for number, *_ in backend.dictionaries():
         try:
             if data := backend.dictionary(number):
@@ -117,7 +120,7 @@ def _damaged_dictionaries(backend: Backend) -> Iterator[Damage]:
             yield Damage("", f"dictionary {number} is damaged: {err}; entries that need it cannot be read")
 
 
-def backup(backend: Backend, codec: Codec, target: Path) -> Path:
+def backup(backend: "Backend", codec: Codec, target: Path) -> Path:
     """Copy a store as it is now into a new file, verified, while others go on writing.
 
     Raises
@@ -146,7 +149,7 @@ def backup(backend: Backend, codec: Codec, target: Path) -> Path:
     return target
 
 
-def _copy(backend: Served, target: Path) -> None:
+def _copy(backend: "Served", target: Path) -> None:
     """Write one state of a store on a server into a new file."""
     with contextlib.closing(open_backend(target, "c", backend.timeout, "normal")) as copy, backend.snapshot():
         last, after = backend.last_id(), 0
@@ -159,7 +162,7 @@ def _copy(backend: Served, target: Path) -> None:
             copy.recode([], [Trained(number, kind, trained_at, backend.dictionary(number) or b"")])
 
 
-def _damaged_payloads(backend: Backend, codec: Codec) -> Iterator[str]:
+def _damaged_payloads(backend: "Backend", codec: Codec) -> Iterator[str]:
     for row in backend.scan():
         try:
             codec.check(*row[1:])

@@ -20,15 +20,18 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ampstore.backend import Backend, Recoded, Trained
+from ampstore.backend import Recoded, Trained
 from ampstore.codec import Codec
 from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.naming import VECTORS
 from ampstore.codec.recoding import Recipe, choose, shuffled
 from ampstore.errors import CodecError, ReadOnlyError, StoreError
 from ampstore.latelog import late_logger
+
+if TYPE_CHECKING:
+    from ampstore.backend import Backend
 
 log = late_logger(__name__)
 
@@ -146,7 +149,7 @@ class _Family:
             self.sample[place] = row.id
 
 
-def compact(backend: Backend, codec: Codec, level: int | None = None, progress: Progress | None = None) -> Compaction:
+def compact(backend: "Backend", codec: Codec, level: int | None = None, progress: Progress | None = None) -> Compaction:
     """Store everything in less space, and give the free space back to the file system.
 
     Parameters
@@ -187,7 +190,7 @@ def compact(backend: Backend, codec: Codec, level: int | None = None, progress: 
 
 
 class _Work:
-    def __init__(self, backend: Backend, codec: Codec, report: Compaction) -> None:
+    def __init__(self, backend: "Backend", codec: Codec, report: Compaction) -> None:
         self.backend, self.codec, self.report = backend, codec, report
         self.last = backend.last_id()
         self.families: dict[tuple[str, str], _Family] = {}

@@ -11,9 +11,9 @@ Opening, notes and care are the business of `Store`.
 import contextlib
 import time
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from ampstore.backend import Backend, Row
+from ampstore.backend import Row
 from ampstore.codec import Blob, Codec
 from ampstore.errors import (
     EntryTooLargeError,
@@ -22,6 +22,9 @@ from ampstore.errors import (
     MissingDictionaryError,
 )
 from ampstore.store.streams import Streams
+
+if TYPE_CHECKING:
+    from ampstore.backend import Backend
 
 Stored = tuple[str, int, bytes, bytes]
 """codec, size, checksum and payload of an entry."""
@@ -34,7 +37,7 @@ class Entries(MutableMapping[str, object]):
     """A mapping of text keys to values; what is below it is opened by whoever makes one."""
 
     codec: Codec
-    _backend: Backend
+    _backend: "Backend"
     _cache: Streams
 
     # -- one entry -----------------------------------------------------------------------------

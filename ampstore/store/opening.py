@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ampstore import schema
-from ampstore.backend import Backend, Durability, Server, SQLite, is_url, parse
+from ampstore.backend import Durability, Server, SQLite, is_url, parse
 from ampstore.backend.objects import VERSION_TABLE, holds
 from ampstore.backend.objects import check as check_objects
 from ampstore.errors import DriverMissingError, MissingStoreError, NotAStoreError, OutdatedStoreError
 from ampstore.network import may_be_spooled, spools
 
 if TYPE_CHECKING:
+    from ampstore.backend import Backend
     from ampstore.backend.postgresql import PostgreSQL
 
 Flag = Literal["r", "w", "c", "n"]
@@ -25,7 +26,7 @@ def locate(name: str | os.PathLike[str]) -> Path | Server:
     return parse(name) if isinstance(name, str) and is_url(name) else Path(os.path.abspath(name))
 
 
-def open_backend(place: Path | Server, flag: Flag, timeout: float, durability: Durability) -> Backend:
+def open_backend(place: Path | Server, flag: Flag, timeout: float, durability: Durability) -> "Backend":
     """Backend of an existing or new store at HEAD."""
     if isinstance(place, Server):
         return _open_on_server(place, flag, timeout, durability)
@@ -96,7 +97,7 @@ def _upgrade(backend: SQLite) -> None:
         schema.upgrade(backend.path, backend.timeout)
 
 
-def _check_readable(backend: Backend) -> None:
+def _check_readable(backend: "Backend") -> None:
     if backend.revision() not in schema.READABLE:
         raise OutdatedStoreError(backend.location)
 
@@ -112,7 +113,7 @@ def _at_head(backend: SQLite) -> bool:
     return schema.check(location, revision, backend.info_get("needs") if holds(found, "info") else None)
 
 
-def _is_head(backend: Backend, revision: str | None) -> bool:
+def _is_head(backend: "Backend", revision: str | None) -> bool:
     if revision == schema.KNOWN[-1]:
         return True
     needs = backend.info_get("needs") if revision else None

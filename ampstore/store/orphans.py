@@ -8,10 +8,13 @@ dictionaries  that no entry is compressed with
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ampstore.backend import Backend, SQLite
+from ampstore.backend import SQLite
 from ampstore.owner import has_ended
+
+if TYPE_CHECKING:
+    from ampstore.backend import Backend
 
 _RANDOM = r"\.[0-9a-f]{8,16}\.new(-wal|-shm|-journal)?"
 
@@ -30,7 +33,7 @@ class LeftOver(NamedTuple):
     remedy: str
 
 
-def left_overs(backend: Backend) -> Iterator[LeftOver]:
+def left_overs(backend: "Backend") -> Iterator[LeftOver]:
     """Everything of that kind."""
     for name in unfinished_files(backend.path) if isinstance(backend, SQLite) else ():
         yield LeftOver(f"{name}: an unfinished copy", "delete it once no ampstore runs here")

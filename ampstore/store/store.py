@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ampstore.backend import Backend, Durability, SQLite
+from ampstore.backend import Durability, SQLite
 from ampstore.codec import Allowed, Codec
 from ampstore.store import care
 from ampstore.store.care import Damage, Stats
@@ -20,6 +20,7 @@ from ampstore.store.orphans import LeftOver, left_overs
 from ampstore.store.streams import Streams
 
 if TYPE_CHECKING:
+    from ampstore.backend import Backend
     from ampstore.store.compaction import Compaction, Progress
 
 RUN = "run "
@@ -101,7 +102,7 @@ class Store(Entries):
         return self._backend.path if isinstance(self._backend, SQLite) else None
 
     @property
-    def backend(self) -> Backend:
+    def backend(self) -> "Backend":
         """The rows of this store, for the other parts of ampstore.store."""
         return self._backend
 
