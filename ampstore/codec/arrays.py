@@ -10,6 +10,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ class ArrayGuard(Guard):
     __slots__ = ()
 
 
+class ReconstructGuard(ArrayGuard):
+    """Builder of arrays of numpy's own class."""
+
+    __slots__ = ()
+
+
 class DtypeGuard(Guard):
     """Builder of dtypes."""
 
@@ -57,9 +64,31 @@ class PlainDtype:
         self.dtype = dtype
 
     def __setstate__(self, state: Any) -> None:
-        self.dtype = dtype_from(self.dtype, state)
+        try:
+            self.dtype = _plain_dtype_from(self.dtype, state)
+        except TypeError:  # what cannot be hashed
+            self.dtype = dtype_from(self.dtype, state)
         if self.dtype.hasobject or self.dtype.kind == "V":
             raise NeedsCare
+
+
+class Unbuilt:
+    """An array without shape and numbers on the stack of a `Reader`; called with its state it gives the array."""
+
+    __slots__ = ("__weakref__",)
+
+    def __setstate__(self, state: Any) -> None:
+        raise NeedsCare
+
+    def __call__(self, version: Any, shape: Any, kind: Any, fortran: Any, data: Any) -> Any:
+        """Array of plain numbers; see `ampstore.codec.text` for who calls."""
+        from numpy import ndarray
+
+        check(type(kind) is PlainDtype, "ndarray")
+        _check_shape(shape, kind.dtype)
+        array = ndarray.__new__(ndarray, (0,), "b")
+        array.__setstate__((version, shape, kind.dtype, fortran, data))
+        return array
 
 
 def _copy_of(kind: Any) -> Any:
@@ -106,6 +135,8 @@ def dtype_from(kind: Any, state: Any) -> Any:
     return made
 
 
+_plain_dtype_from = lru_cache(maxsize=256, typed=True)(dtype_from)  # a pickle of NumPy 2 may have one for every number
+
 _ALIGNED = 0x80  # NPY_ALIGNED_STRUCT
 
 
@@ -115,13 +146,19 @@ def checked_state(array: "numpy.ndarray[Any, Any]", state: Any) -> Any:
 
     check(type(state) is tuple and len(state) in (5, 7) and not array.size, "ndarray")
     version, shape, kind, fortran, data, *mask = state
-    check(type(shape) is tuple and all(type(length) is int and length >= 0 for length in shape), "ndarray")
     check(isinstance(kind, numpy.dtype), "ndarray")
-    count = math.prod(shape)
+    count = _check_shape(shape, kind)
     if kind.hasobject:
         check(type(data) is list and len(data) == count, "ndarray")
-    check(kind.itemsize > 0 or count <= _MOST_EMPTY_ITEMS, "ndarray")
     return (version, shape, _copy_of(kind), fortran, data, *mask)
+
+
+def _check_shape(shape: Any, kind: Any) -> int:
+    """Number of items of an array."""
+    check(type(shape) is tuple and all(type(length) is int and length >= 0 for length in shape), "ndarray")
+    count: int = math.prod(shape)
+    check(kind.itemsize > 0 or count <= _MOST_EMPTY_ITEMS, "ndarray")
+    return count
 
 
 _MOST_EMPTY_ITEMS = 1 << 20
@@ -137,7 +174,7 @@ def reconstruct_guard() -> Guard:
         check(shape == (0,) and code in (b"b", "b"), "_reconstruct")
         return ndarray.__new__(_array_class(named), (0,), "b")
 
-    return ArrayGuard(reconstruct)
+    return ReconstructGuard(reconstruct)
 
 
 def _own_dtype(kind: Any) -> Any:

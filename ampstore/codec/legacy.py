@@ -10,9 +10,10 @@ import contextlib
 import io
 import re
 
-from ampstore.codec.opcodes import check_memo, may_nest_deeply
+from ampstore.codec.opcodes import DEEPEST, check_memo, may_nest_deeply
 from ampstore.codec.safe import LARGE, Rule, no_garbage_collection
 from ampstore.codec.same import same
+from ampstore.codec.text import is_text, with_calls
 from ampstore.errors import CodecError, LegacyPickleError
 
 _CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
@@ -42,17 +43,29 @@ def load_legacy(key: str, data: bytes, rule: Rule) -> object:
     if not data.strip(b"\0"):
         raise LegacyPickleError(key, "the file is empty" if not data else "the file is all zeros")
     try:
-        check_memo(data)
-        # BufferedReader: without peek() the unpickler calls read() once for every opcode.
-        file = io.BufferedReader(io.BytesIO(data))
-        with no_garbage_collection() if len(data) > LARGE else contextlib.nullcontext():
-            value = rule.unpickle(file, encoding="latin1", careful=may_nest_deeply(data))
+        value = _load(data, rule)
         _check_tree(value, max(_FEWEST_NODES, 16 * len(data)))
     except CodecError:
         raise
     except Exception as err:
         raise LegacyPickleError(key, f"{type(err).__name__}: {err}") from err
     return value
+
+
+def _load(data: bytes, rule: Rule) -> object:
+    text = is_text(data)
+    if not text:
+        check_memo(data)
+    careful = (not text or data.count(b"t") > DEEPEST) and may_nest_deeply(data)
+    with no_garbage_collection() if len(data) > LARGE else contextlib.nullcontext():
+        if text and not careful and (called := with_calls(data)) is not data:
+            with contextlib.suppress(Exception):  # what is wrong with it is told of the stream as it was written
+                return rule.unpickle(_file(called), encoding="latin1")
+        return rule.unpickle(_file(data), encoding="latin1", careful=careful)
+
+
+def _file(data: bytes) -> io.BufferedReader:
+    return io.BufferedReader(io.BytesIO(data))  # without peek() the unpickler calls read() once for every opcode
 
 
 _LAST_LINE = re.compile(rb"(?:\A|\n)[(\)\]}0-2Rabdelostu]*\.\Z")

@@ -7,8 +7,17 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from ampstore.codec.arrays import ArrayGuard, DtypeGuard, NeedsCare, PlainDtype, checked_state, dtype_from
-from ampstore.codec.guard import Guard, check
+from ampstore.codec.arrays import (
+    ArrayGuard,
+    DtypeGuard,
+    NeedsCare,
+    PlainDtype,
+    ReconstructGuard,
+    Unbuilt,
+    checked_state,
+    dtype_from,
+)
+from ampstore.codec.guard import Guard, check, class_of
 
 if TYPE_CHECKING:
     from ampstore.codec.safe import Rule
@@ -23,31 +32,45 @@ _HASHED_IN_PYTHON = frozenset(("uuid", "fractions", "pathlib", "pathlib._local")
 
 
 class Reader(pickle.Unpickler):
-    """Unpickler under a rule; of numpy it reads plain numbers only.
+    """Unpickler under a rule; of numpy it reads plain numbers only, and arrays that a stream calls with their state.
 
     It has no `__init__` of its own: one in Python costs as much as a small value.
     """
 
     rule: "Rule"
-    dtypes: "list[weakref.ref[PlainDtype]] | None" = None
+    parts: "list[weakref.ref[PlainDtype | Unbuilt]] | None" = None
 
     def find_class(self, module: str, name: str) -> object:
         found = self.rule.find(module, name)
-        if isinstance(found, ArrayGuard) or module in _HASHED_IN_PYTHON:
-            raise NeedsCare
+        if not isinstance(found, (ArrayGuard, DtypeGuard)):
+            if module in _HASHED_IN_PYTHON:
+                raise NeedsCare
+            return found
+        if self.parts is None:
+            self.parts = []
         if isinstance(found, DtypeGuard):
-            if self.dtypes is None:
-                self.dtypes = []
-            return Guard(functools.partial(_plain_dtype, found, self.dtypes))
-        return found
+            return Guard(functools.partial(_plain_dtype, found, self.parts))
+        if isinstance(found, ReconstructGuard):
+            return Guard(functools.partial(_unbuilt, self.parts))
+        raise NeedsCare
 
 
-def _plain_dtype(guard: DtypeGuard, made: "list[weakref.ref[PlainDtype]]", *arguments: object) -> PlainDtype:
+def _unbuilt(made: "list[weakref.ref[PlainDtype | Unbuilt]]", named: object, shape: object, code: object) -> Unbuilt:
+    import numpy
+
+    if class_of(named) is not numpy.ndarray or shape != (0,) or code not in (b"b", "b"):
+        raise NeedsCare
+    unbuilt = Unbuilt()
+    made.append(weakref.ref(unbuilt))
+    return unbuilt
+
+
+def _plain_dtype(guard: DtypeGuard, made: "list[weakref.ref[PlainDtype | Unbuilt]]", *arguments: object) -> PlainDtype:
     dtype: Any = guard(*arguments)
     if dtype.hasobject or dtype.kind == "V":
         raise NeedsCare
     plain = PlainDtype(dtype)
-    made.append(weakref.ref(plain))  # one that lives on after the load stands in the value
+    made.append(weakref.ref(plain))
     return plain
 
 

@@ -174,11 +174,11 @@ class Rule:
         reader.rule = self
         try:
             value = reader.load()
-            if reader.dtypes is None:
+            if reader.parts is None:
                 return value
-            dtypes = reader.dtypes
+            parts = reader.parts
             del reader  # and with it the memo
-            if all(dtype() is None for dtype in dtypes):
+            if all(part() is None for part in parts):  # one that lives on stands in the value
                 return value
         except NeedsCare:
             pass
