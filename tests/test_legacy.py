@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import fcntl
+import gc
 import io
 import os
 import pickle
@@ -26,7 +28,7 @@ from ampstore.errors import (
     MissingStoreError,
     StorageError,
 )
-from ampstore.legacy import Archive, Container
+from ampstore.legacy import Archive, Container, maintenance_lock
 from ampstore.legacy.loose import remove_if
 from ampstore.legacy.names import temporary_name
 
@@ -671,3 +673,45 @@ def test_a_lock_that_cannot_be_given_back_is_an_error_of_ours(tmp_path):
         [*strace, sys.executable, "-c", MAINTAINER, tmp_path], capture_output=True, text=True, timeout=60, check=False
     )
     assert "cannot be given back" in done.stdout, done.stderr
+
+
+class _Interrupting:
+    """A tracer that raises KeyboardInterrupt at the N-th line that Python runs, as Ctrl-C may."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame, event, _):  # as sys.settrace wants it
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def test_ctrl_c_at_any_step_of_the_maintenance_lock_comes_out(tmp_path, monkeypatch):
+    """None is lost in a finalizer, where Python only prints it, and the lock is free afterwards."""
+    lost = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+
+    def maintain():
+        with maintenance_lock(tmp_path, 0.05):
+            pass
+
+    maintain()
+    before, steps, came_out = sys.gettrace(), 0, True
+    while came_out:
+        steps, came_out = steps + 4, False
+        try:
+            sys.settrace(_Interrupting(steps))
+            maintain()
+        except KeyboardInterrupt:
+            came_out = True
+        finally:
+            sys.settrace(before)
+        assert not lost, f"step {steps}"
+        gc.collect()
+        with open(tmp_path / "store.lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free for others
+    assert steps > 50

@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ampstore.codec import Allowed, Rule, dump_legacy, load_legacy
 from ampstore.durable import make_directory
@@ -28,6 +28,9 @@ from ampstore.latelog import late_logger
 from ampstore.legacy.archive import Archive, write_archive
 from ampstore.legacy.loose import Loose, Stamp, file_errors, remove_left_overs
 from ampstore.legacy.names import Problem, check_name, reason_against
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 log = late_logger(__name__)
 
@@ -56,10 +59,12 @@ def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    path = os.path.abspath(directory / LOCK_NAME)
     try:
         # filelock would set mode 0644 whatever the umask says, and old ones follow a link and truncate what it names.
-        lock = FileLock(directory / LOCK_NAME, timeout=timeout, mode=_lock_file(directory / LOCK_NAME))
-        lock.acquire()
+        place = path, _lock_file(path), os.getpid()
+        lock = _idle.pop(place, None) or FileLock(path, mode=place[1])
+        lock.acquire(timeout=timeout)
     except Timeout as err:
         raise BusyError(str(directory), f"another process maintained it for {timeout:g} s; try again later") from err
     except OSError as err:
@@ -72,9 +77,20 @@ def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
         except OSError as err:
             gone = f"its maintenance lock cannot be given back ({err.strerror}); it goes with this process"
             raise AccessError(str(directory), gone) from err
+    if len(_idle) >= _MOST_IDLE:
+        _idle.clear()
+    _idle[place] = lock
 
 
-def _lock_file(path: Path) -> int:
+_MOST_IDLE = 64
+_idle: "dict[tuple[str, int, int], FileLock]" = {}
+"""Locks to use again, by path, mode and process: a Ctrl-C that comes while one is finalized, which takes long, is lost.
+
+One that a Ctrl-C interrupted is not kept, so that it is free when nobody knows it any more.
+"""
+
+
+def _lock_file(path: str) -> int:
     """Make the lock file with the mode of the umask, unless it is there; its mode."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:

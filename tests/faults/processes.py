@@ -35,13 +35,13 @@ def start(command: Sequence[object], **more: str) -> subprocess.Popen[str]:
     )
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """Kill -9 of a process and all that it started."""
+def kill(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Kill -9 of a process and all that it started; what it had printed."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.communicate()
+    return process.communicate()
 
 
 class Ended:
@@ -61,8 +61,8 @@ def finish(process: subprocess.Popen[str], timeout: float) -> Ended:
     try:
         output, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        kill(process)
-        return Ended(None, "", "")
+        output, errors = kill(process)
+        return Ended(None, output, errors)
     return Ended(process.returncode, output, errors)
 
 

@@ -23,9 +23,18 @@ COLUMNS = ("fault", "what is injected", "injections", "lost", "wrong", "hung", "
 Record = dict[str, object]
 
 
+_DIRECTORIES = re.compile(r"(?:/[\w.@+-]+)+/(?=[\w.@+-])")
+
+
 def merged(kept: Iterable[Record], new: Iterable[Record]) -> list[Record]:
-    """Records by test, the new ones in the place of the old, in the order of the faults' numbers."""
+    """Records by test, the new ones in the place of the old, in the order of the faults' numbers.
+
+    Paths in the notes say nothing elsewhere, so their directories are left out.
+    """
     by_test = {str(record["test"]): record for record in (*kept, *new)}
+    for record in by_test.values():
+        notes = record.get("notes")
+        record["notes"] = [_DIRECTORIES.sub("", str(note)) for note in notes] if isinstance(notes, list) else []
     return sorted(by_test.values(), key=lambda record: (int(str(record["fault"])[1:]), str(record["test"])))
 
 

@@ -33,7 +33,7 @@ def test_signals_end_programs_at_once_and_lose_nothing(fault, tmp_path, elsewher
         slow = max(slow, time.monotonic() - begun)
         fault.injected()
         if ended.hung:
-            fault.hung("a writer")
+            fault.hung(f"a writer: {ended.errors[-500:]}")
         elif ended.code not in (-signal.SIGINT, -signal.SIGTERM, 130, 143, 1):
             fault.wrong(f"a writer ended with {ended.code}: {ended.errors[-300:]}")
         elif "Exception ignored" in ended.errors or "Fatal" in ended.errors:
