@@ -15,7 +15,7 @@ from benchmarks.workload import Result, Setting
 @click.command()
 @click.option("--values", "chosen", metavar="TEXT", multiple=True, help="Only values whose name begins so; repeatable.")
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this beside the bases; repeatable.")
-@click.option("--entries", type=click.IntRange(2), help="Entries in each store.  [default: 2000 to 28 by size]")
+@click.option("--entries", type=click.IntRange(2), help="Entries in each store.  [default: 1000 to 16 by size]")
 @click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 3; quick 1, full 4]")
 @click.option("--quick", "size", flag_value="quick", help="A tenth of the entries, 1 round.")
 @click.option("--full", "size", flag_value="full", help="4 rounds, 48-atom cells too.")

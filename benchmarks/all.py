@@ -21,7 +21,7 @@ from benchmarks.document import Document, write
 from benchmarks.values import ROOT
 
 EFFORTS = ("quick", "default", "full")
-LONGEST = 1800
+LONGEST = 3600
 """Seconds after which a benchmark is given up."""
 
 

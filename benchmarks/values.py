@@ -53,13 +53,13 @@ class Source(NamedTuple):
 
 def all_values(corpus: Path | None, full: bool) -> list[Values]:
     """Everything that can be timed with the templates of `corpus`."""
-    values = [Values("generic 1 kB", 2000, generic)]
+    values = [Values("generic 1 kB", 1000, generic)]
     for atoms in (20, 48) if full else (20,):
         source = load(corpus or default_corpus(), atoms)
         scale = max(1, atoms // 20) ** 2
-        values += [_varied("neighbour lists", source, "neighborlists", 160 // scale)]
-        values += [_varied("fingerprints", source, "fingerprints", 2000 // scale)]
-        values += [_varied("derivatives", source, "fingerprint-primes", 24 // scale + 4)]
+        values += [_varied("neighbour lists", source, "neighborlists", 80 // scale)]
+        values += [_varied("fingerprints", source, "fingerprints", 1000 // scale)]
+        values += [_varied("derivatives", source, "fingerprint-primes", 12 // scale + 4)]
     return values
 
 
