@@ -668,7 +668,7 @@ except AccessError as err:
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_a_lock_that_cannot_be_given_back_is_an_error_of_ours(tmp_path):
     """The file system knew flock when it was taken, and no longer when it was given back."""
-    strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=flock", "-e", "inject=flock:error=ENOSYS:when=2"]
+    strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=flock", "-e", "inject=flock:error=ENOSYS:when=3"]
     done = subprocess.run(
         [*strace, sys.executable, "-c", MAINTAINER, tmp_path], capture_output=True, text=True, timeout=60, check=False
     )
@@ -715,3 +715,16 @@ def test_ctrl_c_at_any_step_of_the_maintenance_lock_comes_out(tmp_path, monkeypa
         with open(tmp_path / "store.lock") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free for others
     assert steps > 50
+
+
+def test_where_locks_do_not_work_maintenance_says_so_at_once(tmp_path, monkeypatch):
+    """Not "another process maintained it" after the whole time-out."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    start = time.monotonic()
+    with pytest.raises(AccessError, match="not implemented"), maintenance_lock(tmp_path, 30):
+        pass
+    assert time.monotonic() - start < 10

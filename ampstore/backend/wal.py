@@ -20,7 +20,7 @@ from typing import Literal
 
 from ampstore.backend.connections import Connections
 from ampstore.durable import sync
-from ampstore.errors import BusyError, StorageError
+from ampstore.errors import BusyError, StorageError, StoreError
 
 WAL_BOUND = 4 << 20
 """Bytes of WAL after which a checkpoint empties it: some 6 ms for the writer that does it."""
@@ -139,8 +139,8 @@ class Wal:
         its midst, a WAL with a gap could not mend that, and the store would be damaged. No checkpoint
         runs meanwhile, as each needs the write lock. It helps as far as the kernel still has the pages.
         """
-        connection = self._connections.get()
-        with contextlib.suppress(sqlite3.Error, OSError):
+        with contextlib.suppress(sqlite3.Error, OSError, StoreError):  # the failure of the sync is what is told
+            connection = self._connections.get()
             begun = not connection.in_transaction
             if begun:
                 connection.execute("BEGIN IMMEDIATE")

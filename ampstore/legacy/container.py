@@ -6,6 +6,7 @@ archive()  loose + archive --> new archive, then the loose files that did not ch
 """
 
 import contextlib
+import fcntl
 import os
 import stat
 import time
@@ -77,6 +78,9 @@ def maintenance_lock(directory: Path, timeout: float) -> Iterator[None]:
         except OSError as err:
             gone = f"its maintenance lock cannot be given back ({err.strerror}); it goes with this process"
             raise AccessError(str(directory), gone) from err
+        except BaseException:  # Ctrl-C, perhaps before anything was given back
+            lock.release()
+            raise
     if len(_idle) >= _MOST_IDLE:
         _idle.clear()
     _idle[place] = lock
@@ -91,9 +95,12 @@ One that a Ctrl-C interrupted is not kept, so that it is free when nobody knows 
 
 
 def _lock_file(path: str) -> int:
-    """Make the lock file with the mode of the umask, unless it is there; its mode."""
+    """Make the lock file with the mode of the umask, unless it is there; its mode. OSError: no locks can be had."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
+        # Where there is no flock, filelock takes a file that is there for a lock that is held.
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return stat.S_IMODE(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
