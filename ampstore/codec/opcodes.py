@@ -54,7 +54,6 @@ _LENGTH_BYTES |= {b"\x8d": 8, b"\x8e": 8, b"\x96": 8}
 DEEPEST = 50_000
 """Tuples in tuples that may be hashed: 100,000 of them are too many for a stack of 8 MB."""
 
-_QUICKLY_COUNTED = 1 << 20
 _SMALL_PLACE = 1 << 20  # a table of 16 MB
 _FAR_PLACE = re.compile(rb"r..(?:[\x10-\xff].|.[^\0])", re.DOTALL)
 # CPython asks for the memory of a bytearray before it looks for its bytes, and prints a SystemError if it gets none.
@@ -122,11 +121,9 @@ def check_memo(stream: bytes, least: int = 0) -> None:
 
 def may_nest_deeply(stream: bytes) -> bool:
     """Whether a stream may put more than `DEEPEST` tuples into each other; cheap where it has few of them."""
-    if len(stream) <= DEEPEST or (len(stream) > _QUICKLY_COUNTED and _is_mostly_data(stream)):
+    if len(stream) <= DEEPEST or _is_mostly_data(stream):
         return False
     if sum(map(stream.count, (b"t", b"\x85", b"\x86", b"\x87"))) <= DEEPEST:
-        return False
-    if _is_mostly_data(stream):
         return False
     count = position = 0
     while position < len(stream) and count <= DEEPEST:
