@@ -14,6 +14,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ampstore
 from ampstore import Store
@@ -1116,3 +1118,74 @@ def test_a_damaged_index_never_gives_the_value_of_another_key(tmp_path):
                 except DamagedStoreError:
                     told += 1
     assert told
+
+
+STEPS = st.sampled_from(["set", "set", "del", "del", "clear", "batch", "undo", "compact"])
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(0, 9))))
+@settings(max_examples=60)
+def test_len_is_the_number_of_entries_without_counting_them(tmp_path_factory, steps):
+    """Whatever is deleted, in whatever order, also in batches that are undone: len is what a count says."""
+    path = tmp_path_factory.mktemp("len") / "store.db"
+    truth: dict[str, int] = {}
+    with ampstore.Store(path) as store:
+        for step, number in steps:
+            key = f"k{number}"
+            if step == "set":
+                store[key] = truth[key] = number
+            elif step == "del":
+                assert (store.pop(key, None) is None) == (truth.pop(key, None) is None)
+            elif step == "clear":
+                store.clear()
+                truth.clear()
+            elif step == "compact":
+                store.compact()
+            else:
+                with contextlib.suppress(ZeroDivisionError), store.batch():
+                    before = dict(truth)
+                    for other in range(number, 10):
+                        store.pop(f"k{other}", None)
+                        truth.pop(f"k{other}", None)
+                    store["k3"] = truth["k3"] = number
+                    if step == "undo":
+                        truth = before
+                        raise ZeroDivisionError
+            assert len(store) == len(truth)
+        with contextlib.closing(sqlite3.connect(path)) as plain:
+            (counted,) = plain.execute("SELECT count(*) FROM entry").fetchone()
+            (told,) = plain.execute(
+                "SELECT ifnull((SELECT max(id) FROM entry), 0) - value FROM info WHERE name = 'gaps'"
+            ).fetchone()
+        assert counted == told == len(truth)
+        assert list(store.verify()) == []
+
+
+def test_entries_that_plain_sqlite3_deleted_are_counted_again_by_compact(tmp_path):
+    """Verify names it, with the way out."""
+    with ampstore.Store(tmp_path / "store.db") as store:
+        store.put_many((str(number), number) for number in range(5))
+        with contextlib.closing(sqlite3.connect(store.path)) as plain:
+            plain.execute("DELETE FROM entry WHERE key = '2'")
+            plain.commit()
+        assert any("ampstore compact" in damage.reason for damage in store.verify())
+        store.compact()
+        assert len(store) == 4
+        assert list(store.verify()) == []
+
+
+def test_a_store_without_a_tally_is_counted(tmp_path):
+    """As an older ampstore made it; compact begins the tally."""
+    with ampstore.Store(tmp_path / "store.db") as store:
+        store.put_many((str(number), number) for number in range(5))
+        with contextlib.closing(sqlite3.connect(store.path)) as plain:
+            plain.execute("DELETE FROM info WHERE name = 'gaps'")
+            plain.commit()
+        del store["1"]
+        assert len(store) == 4
+        assert list(store.verify()) == []
+        store.compact()
+        del store["4"]
+        assert len(store) == 3
+        with contextlib.closing(sqlite3.connect(store.path)) as plain:
+            assert plain.execute("SELECT value FROM info WHERE name = 'gaps'").fetchone() == ("1",)

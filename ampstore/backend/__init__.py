@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING
 from ampstore.backend.connections import Durability
 from ampstore.backend.server import Server, is_url, parse
 from ampstore.backend.sqlite import SQLite
-from ampstore.backend.statements import Head, Recoded, Row, Trained
+from ampstore.backend.statements import GAPS, Head, Recoded, Row, Trained
 
 if TYPE_CHECKING:  # 2 ms of each start, and nothing asks for them then
     from ampstore.backend.protocol import Backend as Backend
     from ampstore.backend.protocol import Served as Served
 
 __all__ = [
+    "GAPS",
     "Durability",
     "Head",
     "Recoded",

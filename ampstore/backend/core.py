@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Float,
     Text,
@@ -127,6 +128,8 @@ def statements_of(dialect: Dialect) -> Statements:
     row = (entry.c.key, entry.c.codec, entry.c.size, entry.c.checksum, entry.c.payload)
     groups = dialect.groups.items()
     span = span_of_ids()
+    tally = _last_id() - cast(info.c.value, BigInteger)
+    counted = select(func.count()).select_from(entry).scalar_subquery()
     # Sizes first: to group the rows themselves, SQLite would sort them with their payloads, in memory.
     sizes = select(entry.c.codec, entry.c.size, stored.label("stored")).cte("sizes").prefix_with("MATERIALIZED")
     head = (*(entry.c[name] for name in ENTRY[:4]), stored, *(entry.c[name] for name in ENTRY[4:6]))
@@ -135,6 +138,9 @@ def statements_of(dialect: Dialect) -> Statements:
         head=text(select(entry.c.checksum, entry.c.written_at).where(key), "key"),
         contains=text(select(literal_column("1")).select_from(entry).where(key), "key"),
         number=text(select(func.count()).select_from(entry)),
+        tally=text(select(tally).where(info.c.name == bindparam("name")), "name"),
+        miscount=text(select(tally - counted).where(info.c.name == bindparam("name")), "name"),
+        id_of=text(select(entry.c.id).where(key), "key"),
         last_id=text(select(func.max(entry.c.id))),
         all_keys=text(select(entry.c.id, entry.c.key)),
         keys=text(chunk(select(entry.c.id, entry.c.key).where(span).order_by(entry.c.id)), "after", "last"),
@@ -160,6 +166,7 @@ def statements_of(dialect: Dialect) -> Statements:
         ),
         info_get=text(select(info.c.value).where(info.c.name == bindparam("name")), "name"),
         info_put=text(_upsert_info(dialect), "name", "value"),
+        info_add=text(_add_to_info(), "more", "of"),
         info_delete=text(delete(info).where(info.c.name == bindparam("of")), "of"),
         info_all=text(select(info.c.name, info.c.value).order_by(info.c.name)),
         fetch_groups={n: text(dialect.rows_of(*row).where(among(entry.c.key)), *names) for n, (among, names) in groups},
@@ -221,6 +228,15 @@ def statements_of(dialect: Dialect) -> Statements:
         heads_from=text(chunk(select(*head).where(entry.c.key >= bindparam("from")).order_by(entry.c.key)), "from"),
         heads_groups={n: text(select(*head).where(among(entry.c.key)), *names) for n, (among, names) in groups},
     )
+
+
+def _last_id() -> ColumnElement[int]:
+    return func.coalesce(select(func.max(entry.c.id)).scalar_subquery(), literal_column("0"))
+
+
+def _add_to_info() -> ClauseElement:
+    sum_ = cast(info.c.value, BigInteger) + bindparam("more", type_=BigInteger)
+    return update(info).values(value=cast(sum_, Text)).where(info.c.name == bindparam("of"))
 
 
 def span_of_ids() -> ColumnElement[bool]:

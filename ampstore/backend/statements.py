@@ -70,6 +70,10 @@ class Recoded(NamedTuple):
     codec_was: str
 
 
+GAPS = "gaps"
+"""Name of a fact of SQLite's stores: how many ids below the last one have no entry, so that nobody has to count."""
+
+
 class Statements(SimpleNamespace):
     """SQL text of one dialect. Parameters are positional, in the order that each comment gives.
 
@@ -79,7 +83,10 @@ class Statements(SimpleNamespace):
     fetch: str  # key -> codec, size, checksum, payload, key as it stands in the row
     head: str  # key -> checksum, written_at
     contains: str  # key -> 1
-    number: str  # -> number of entries
+    number: str  # -> number of entries, counted
+    tally: str  # name of the note of gaps -> number of entries, from their ids; no row where no gaps are noted
+    miscount: str  # name of that note -> by how many the tally is too high; no row as above
+    id_of: str  # key -> id
     last_id: str  # -> id or NULL
     all_keys: str  # -> id, key; in any order
     keys: str  # after id, up to id -> id, key
@@ -94,6 +101,7 @@ class Statements(SimpleNamespace):
     listing: str  # first key -> key, kind, size, stored, codec, written_at
     info_get: str  # name -> value
     info_put: str  # name, value
+    info_add: str  # whole number to add, name
     info_all: str  # -> name, value
     info_delete: str  # name
     fetch_groups: dict[int, str]  # n keys -> key, codec, size, checksum, payload

@@ -15,7 +15,7 @@ from ampstore.backend.connections import Durability
 from ampstore.backend.failures import busy, is_busy
 from ampstore.backend.flush import Flush
 from ampstore.backend.reading import Reader
-from ampstore.backend.statements import Recoded, Row, Trained
+from ampstore.backend.statements import GAPS, Recoded, Row, Trained
 from ampstore.backend.transaction import Transaction
 from ampstore.backend.turns import Turns
 from ampstore.backend.wal import WAL_BOUND, Wal
@@ -69,7 +69,17 @@ class Writer(Reader):
 
     def delete(self, key: str) -> bool:
         """Delete a row; False if there was none."""
-        return self._write(self.sql.delete, (key,), 0) > 0
+        with self.transaction(), self._connections.translated():
+            connection = self.connection()
+            found = connection.execute(self.sql.id_of, (key,)).fetchone()
+            if found is None:
+                return False
+            connection.execute(self.sql.delete, (key,))
+            last = connection.execute(self.sql.last_id).fetchone()[0] or 0
+            if more := 1 - max(found[0] - last, 0):  # a gap more, or those fewer that now lie behind the last entry
+                connection.execute(self.sql.info_add, (more, GAPS))
+            self._wal.wrote(0)
+        return True
 
     def rename(self, key: str, new: str) -> bool:
         """Give a row another key, its payload untouched; False if there is none, or one of the new key."""
@@ -79,6 +89,7 @@ class Writer(Reader):
         """Delete all rows."""
         with self.transaction():
             self._write(self.sql.clear, (), WAL_BOUND)
+            self._write(self.sql.info_put, (GAPS, "0"), 0)
             self._write(self.sql.trace_clear, (), 0)
 
     def info_put(self, name: str, value: str) -> None:

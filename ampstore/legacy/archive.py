@@ -235,10 +235,17 @@ class _Gzip:
     def read(self, size: int) -> bytes:
         while len(self._ready) < size and not self._ended:
             self._more(max(size - len(self._ready), 64 << 10))
-        data = bytes(self._ready[:size])
+        with memoryview(self._ready) as ready:
+            data = bytes(ready[:size])
         del self._ready[:size]
         self.position += len(data)
         return data
+
+    def peek(self) -> bytes:
+        """The next byte, which stays; empty at the end."""
+        while not (self._ready or self._ended):
+            self._more(_BLOCK)
+        return bytes(self._ready[:1])
 
     def skip(self, size: int) -> int:
         """Pass over bytes; how many there were."""
@@ -268,7 +275,13 @@ class _Gzip:
                 return
         before = self._inflate.copy()
         try:
-            self._ready += self._inflate.decompress(rest, min(most, _CHUNK))
+            piece = self._inflate.decompress(rest, min(most, _CHUNK))
+            try:
+                self._ready += piece
+            except MemoryError:  # passed over, so that what comes next is found
+                passed, self._ready = len(self._ready) + len(piece), bytearray()
+                self.position += passed
+                raise
         except zlib.error as err:
             self._stop(str(err), str(err))
             self._salvage(before, rest)
@@ -386,14 +399,19 @@ def reason_against_member(member: tarfile.TarInfo) -> str:
 
 def _content(stream: _Gzip, size: int, padded: int) -> tuple[bytes, str]:
     # No pickle starts with a zero byte; a bomb of zeros does, and is passed over unread.
-    start = stream.read(min(padded, _BLOCK))
-    if start[:1] == b"\0":
-        stream.skip(padded - len(start))
+    if stream.peek() == b"\0":
+        stream.skip(padded)
         return b"", "no pickle: it starts with zeros"
-    data = start + stream.read(padded - len(start))
+    start = stream.position
+    try:
+        data = stream.read(size)
+    except MemoryError:
+        stream.skip(padded - (stream.position - start))
+        return b"", f"not enough memory for {size:,} bytes"
     if len(data) < size:
         return b"", "cut off by the damage of the archive"
-    return data[:size], ""
+    stream.skip(padded - size)
+    return data, ""
 
 
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes, float]]) -> None:

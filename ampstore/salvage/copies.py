@@ -8,7 +8,8 @@ from ampstore.backend import Row
 from ampstore.backend.cells import BrokenError
 from ampstore.backend.pages import Pages
 from ampstore.backend.rows import OLDER, Entry, Image, Survey
-from ampstore.codec import Codec
+from ampstore.codec import Codec, plugins
+from ampstore.codec.naming import BUILTIN, parse
 from ampstore.errors import AmpstoreError, CodecError
 from ampstore.legacy import Loose
 from ampstore.legacy.rescue import Rescue, Rescued
@@ -53,6 +54,18 @@ class Copy(Protocol):
         """What it has of a key, None if it has nothing."""
 
 
+def _unknown(codec: str) -> str:
+    """Doubt about a row whose codec nobody knows here: no checksum covers the name."""
+    base = parse(codec).base
+    if base in BUILTIN:
+        return ""
+    try:
+        plugins.load(base)
+    except LookupError:
+        return f"no installed package provides its codec {base!r}; the name may be damaged"
+    return ""
+
+
 class StoreCopy:
     """A store's file, read page by page.
 
@@ -86,7 +99,7 @@ class StoreCopy:
                 digest = digest if known or row is None else row.checksum[:_DIGEST]
                 known = True
                 continue
-            doubt = self._doubt(entry, n, row, digest)
+            doubt = self._doubt(entry, n, row, digest) or _unknown(row.codec)
             if doubt and entry.doubt.startswith("the index"):
                 return Version(None, entry.doubt)
             return Version(row, "", digest, doubt, restored=n > 0 or image.rank == OLDER)

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ampstore.backend import Row
+from ampstore.backend import GAPS, Row
 from ampstore.backend.pages import Pages
 from ampstore.backend.rows import Survey
 from ampstore.codec import Allowed, Codec
@@ -22,7 +22,7 @@ from ampstore.store.compaction import NOTE as COMPACTED
 from ampstore.transfer import FOLDED, STORE_NAME
 
 _ROWS, _BYTES = 1000, 32 << 20
-_OWN_FACTS = ("store", "created_by", "created_at", "needs", FOLDED, COMPACTED)
+_OWN_FACTS = ("store", "created_by", "created_at", "needs", GAPS, FOLDED, COMPACTED)
 
 
 def salvage(

@@ -145,7 +145,7 @@ def _fill(made: Path, shared: bool) -> None:
         if not shared:
             connection.execute("PRAGMA journal_mode=WAL")
         _make_tables(connection)
-        connection.executemany("INSERT INTO info (name, value) VALUES (?, ?)", new_facts().items())
+        connection.executemany("INSERT INTO info (name, value) VALUES (?, ?)", (new_facts() | {"gaps": "0"}).items())
         # Not left to close(): a checkpoint that fails there (full disk) is not told, and half of one got published.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sync(made)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from ampstore.backend import Row, SQLite, Trained
+from ampstore.backend import GAPS, Row, SQLite, Trained
 from ampstore.codec import PICKLE, Codec
 from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.globals import globals_of
@@ -157,7 +157,8 @@ def _copy(backend: "Served", target: Path) -> None:
             after = chunk[-1][0]
             copy.put_rows([Row(*row[1:]) for row in chunk])
         for name, value in backend.info().items():
-            copy.info_put(name, value)
+            if name != GAPS:  # the copy has ids of its own
+                copy.info_put(name, value)
         for number, kind, trained_at, _ in backend.dictionaries():
             copy.recode([], [Trained(number, kind, trained_at, backend.dictionary(number) or b"")])
 

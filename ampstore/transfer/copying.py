@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ampstore.backend import Head, Row
+from ampstore.backend import GAPS, Head, Row
 from ampstore.codec import Allowed
 from ampstore.errors import MixedSchemesError, StoreError
 from ampstore.images.schemes import NOTE, schemes_in
@@ -52,7 +52,7 @@ _PREFERENCES: dict[str | None, _Choice] = {
     "last": _POLICIES["overwrite"],
     "newest": lambda old, new: None if old.written_at == new.written_at else new.written_at > old.written_at,
 }
-_OWN_FACTS = ("store", "created_by", "created_at", "needs", "compacted", FOLDED, NOTE)
+_OWN_FACTS = ("store", "created_by", "created_at", "needs", GAPS, "compacted", FOLDED, NOTE)
 _RUN = "run "
 _CHUNK_BYTES = 8 << 20
 """Payload of a chunk where several are in memory at once: being read, waiting, being written, being read back."""
