@@ -45,8 +45,27 @@ WHY: dict[tuple[str, str], str] = (
             "a process has its turns in stints of 2.5 ms, and starts each with cold caches, its own and those of SQLite"
         ),
         ("16 writers, one entry per commit, ampstore, full", "worst wait, ms"): "a checkpoint with its syncs",
+        (
+            "16 writers, one entry per commit, ampstore",
+            "worst wait, ms",
+        ): "15 stints of others, and checkpoints",
+        ("16 writers, one entry per commit, ampstore, full", "rate of one writer to theirs"): (
+            "the turn goes on at every commit, and to wake the next process takes as long as to write a small value"
+        ),
         ("16 writers, to a peer", "LMDB, both synced"): "each commit counts itself, which writes one page more",
         ("16 writers, to a peer", "diskcache"): "as above; diskcache lets one process write for as long as it likes",
+        ("verified migration, to a script with sqlitedict", "neighborlists"): (
+            "unpickling is half of what the script does; here the stream is walked first, every state is checked, and "
+            "all is encoded, read back and compared"
+        ),
+        ("verified migration, to a script with sqlitedict", "fingerprints"): (
+            "as neighbour lists: of 1 ms a third is unpickling, a fifth comparing, the rest walks, checksums, SQLite"
+        ),
+        ("verified migration, to a script with sqlitedict", "fingerprint-primes"): (
+            "as neighbour lists; NumPy's numbers are made one by one, each checked"
+        ),
+        ("annealing, a step at 1,000 parameters", "µs"): "narrowly; prototypes found a floor of 2.6 for the random numbers alone",
+        (_AHEAD, "shelve, sqlite3"): "dbm.sqlite3 comes with Python 3.13; measured on 3.11",
         ("keys of images, to formatting number by number", "get_hash, 20 atoms"): (
             "one `%` of the 60 numbers takes an eighth of the loop, MD5 and the cell come on top; many at once pass it"
         ),
