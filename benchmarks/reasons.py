@@ -64,7 +64,7 @@ WHY: dict[tuple[str, str], str] = (
         ("verified migration, to a script with sqlitedict", "fingerprint-primes"): (
             "as neighbour lists; NumPy's numbers are made one by one, each checked"
         ),
-        ("annealing, a step at 1,000 parameters", "µs"): "narrowly; prototypes found a floor of 2.6 for the random numbers alone",
+        ("annealing, a step at 1,000 parameters", "µs"): "narrowly; a floor of 2.6 was found by prototypes",
         (_AHEAD, "shelve, sqlite3"): "dbm.sqlite3 comes with Python 3.13; measured on 3.11",
         ("keys of images, to formatting number by number", "get_hash, 20 atoms"): (
             "one `%` of the 60 numbers takes an eighth of the loop, MD5 and the cell come on top; many at once pass it"
