@@ -41,6 +41,7 @@ def test_a_lost_entry_is_seen(told):
     """Deleted behind ampstore's back."""
     with contextlib.closing(sqlite3.connect(told[0])) as connection:
         connection.execute("DELETE FROM entry WHERE key = 'b'")
+        connection.execute("UPDATE info SET value = value + 1 WHERE name = 'gaps'")
         connection.commit()
     verdict = judge(*told)
     assert (verdict.lost, verdict.wrong) == (1, 0)
