@@ -482,7 +482,7 @@ def _target(name):
 
 
 def test_len_is_right_whatever_happens_to_the_rows(path):
-    """Own writes, rolled back ones, other handles, other threads; after plain sqlite3 wrote, once it was counted again."""
+    """Own writes, rolled back ones, other handles, other threads; after plain sqlite3 wrote, once counted again."""
     with (
         Store(path) as store,
         Store(path, "r") as reader,
