@@ -117,11 +117,13 @@ class Survey:
 
     def entries(self) -> Iterator[Entry]:
         """Every key that the store has, or may have, by rowid."""
-        images = {key: sorted(found, key=_order) for key, found in self._images.items()}
+        names = {number: key for key, number in self._known.items()}
+        images = {key: sorted(_own(key, found, names), key=_order) for key, found in self._images.items()}
         keys = dict.fromkeys([*images, *self._known, *(self._perhaps if not self.complete else ())])
         for key in sorted(keys, key=lambda key: images[key][0].id if key in images else self._known.get(key, 1 << 62)):
             found = images.get(key, [])
-            if (doubt := self._doubt(key, found)) is not None:
+            doubt = _OTHER_NAME if found and _is_misnamed(key, found[0], names) else self._doubt(key, found)
+            if doubt is not None:
                 yield Entry(key, found, doubt or _rivals(found))
 
     def _doubt(self, key: str, found: list[Image]) -> str | None:
@@ -131,7 +133,7 @@ class Survey:
         reached = bool(found) and found[0].rank == REACHED
         if self.index_whole:
             # The index is whole and does not know it: deleted, unless the table still has it.
-            return "the index has another key for it: one of the two names is damaged" if reached else None
+            return _OTHER_NAME if reached else None
         if reached:
             return ""
         if self.table_whole:
@@ -303,6 +305,19 @@ class Survey:
 
 def _fits(value: object, cls: type) -> bool:
     return isinstance(value, cls) or (cls is float and isinstance(value, int))
+
+
+_OTHER_NAME = "the index has another key for it: one of the two names is damaged"
+
+
+def _is_misnamed(key: str, image: Image, names: dict[int, str]) -> bool:
+    """Whether the index has another key for a row that the table leads to; no checksum covers either name."""
+    return image.rank == REACHED and names.get(image.id, key) != key
+
+
+def _own(key: str, found: list[Image], names: dict[int, str]) -> list[Image]:
+    """Images without those of another row whose name became this one, if any is left."""
+    return [image for image in found if not _is_misnamed(key, image, names)] or found
 
 
 def _order(image: Image) -> tuple[int, int, float]:
