@@ -148,8 +148,15 @@ def test_binary_opcodes_and_far_places_are_no_text():
         assert not is_text(data)
 
 
-def test_the_reader_in_python_is_still_there_for_what_needs_it():
+def test_what_needs_care_is_read_with_care_once(monkeypatch):
     value = [numpy.array(["a", None], object), numpy.zeros(2, [("a", "i4")])]
-    data = pickle.dumps(value, 0)
-    assert readers.CarefulReader
+    data, made = pickle.dumps(value, 0), []
+
+    class Counted(readers.CarefulReader):
+        def __init__(self, *arguments):
+            made.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("ampstore.codec.safe.CarefulReader", Counted)
     assert pickle.dumps(load_legacy("key", data, Rule()), 4) == pickle.dumps(value, 4)
+    assert len(made) == 1

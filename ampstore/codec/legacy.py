@@ -56,11 +56,12 @@ def _load(data: bytes, rule: Rule) -> object:
     text = is_text(data)
     if not text:
         check_memo(data)
+    # In text only "t" puts values into a tuple, and to count it is cheaper than the walk that knows all opcodes.
     careful = (not text or data.count(b"t") > DEEPEST) and may_nest_deeply(data)
     with no_garbage_collection() if len(data) > LARGE else contextlib.nullcontext():
         if text and not careful and (called := with_calls(data)) is not data:
             with contextlib.suppress(Exception):  # what is wrong with it is told of the stream as it was written
-                return rule.unpickle(_file(called), encoding="latin1")
+                return rule.unpickle_quickly(_file(called), encoding="latin1")
         return rule.unpickle(_file(data), encoding="latin1", careful=careful)
 
 

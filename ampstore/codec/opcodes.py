@@ -16,14 +16,14 @@ import functools
 import re
 
 _NESTING = rb"t\x85-\x87"  # what puts values into a tuple
-_NO_ARGUMENT = rb"(\)\]\}0-2NQRabdelos\x81\x88\x89\x8f-\x94\x97\x98u"
+_NOT_NESTING = rb"(\)\]\}0-2NQRabdelos\x81\x88\x89\x8f-\x94\x97\x98u"
+NO_ARGUMENT = _NOT_NESTING + _NESTING
+"""Opcodes without an argument, for a set of a regular expression."""
+
 _PUT = rb"p([^\n]*)\n"
 # Short texts are most of what a stream has; without them here each costs a turn of the loop below.
 _SHORT = b"|".join(b"\\x%02x.{%d}" % (length, length) for length in range(48))
 _SHORT_4 = b"|".join(b"\\x%02x\\x00{3}.{%d}" % (length, length) for length in range(48))
-NO_ARGUMENT = _NO_ARGUMENT + _NESTING
-"""Opcodes without an argument, for a set of a regular expression."""
-
 _WITH_ARGUMENT = (
     rb"|[\x8cUC](?:" + _SHORT + rb")\x94?+|[XTB](?:" + _SHORT_4 + rb")|[Khq\x80\x82].|[G\x95].{8}"
     rb"|[FILSVgP][^\n]*+\n"  # one line
@@ -34,18 +34,18 @@ _WITH_ARGUMENT = (
 )
 # Atomic groups, not possessive ones: until Python 3.11.2 a turn of `(?:...)*+` that fails in its middle leaves the
 # position there. What an atomic group remembers while it runs is bounded by the number of its turns.
-_TURNS = 4000
-_SKIP = rb"(?>(?:[" + _NO_ARGUMENT + _NESTING + rb"]++" + _WITH_ARGUMENT + rb"){0,%d})" % _TURNS
-_SKIP_FEW = rb"(?>(?:[" + _NO_ARGUMENT + _NESTING + rb"]" + _WITH_ARGUMENT + rb"){0,50})"
-_NESTED = rb"(?>(?:[" + _NO_ARGUMENT + rb"]++" + _WITH_ARGUMENT + rb"){0,%d})([" % _TURNS + _NESTING + rb"]*+)"
+TURNS = 4000
+_SKIP = rb"(?>(?:[" + NO_ARGUMENT + rb"]++" + _WITH_ARGUMENT + rb"){0,%d})" % TURNS
+_SKIP_FEW = rb"(?>(?:[" + NO_ARGUMENT + rb"]" + _WITH_ARGUMENT + rb"){0,50})"
+_NESTED = rb"(?>(?:[" + _NOT_NESTING + rb"]++" + _WITH_ARGUMENT + rb"){0,%d})([" % TURNS + _NESTING + rb"]*+)"
 # What protocol 5 writes for plain values. Dots cost a tenth of ".{8}", and a turn of the outer loop as much as twenty
 # of them, so one turn takes what often comes together; the most frequent comes first.
 _PLAIN = (
-    rb"[" + _NO_ARGUMENT + _NESTING + rb"]*+(?>(?:(?:"
+    rb"[" + NO_ARGUMENT + rb"]*+(?>(?:(?:"
     rb"G........G........G........|[Kh]."
     rb"|\x8c(?:" + b"|".join(b"\\x%02x" % length + b"." * length for length in range(24)) + rb")"
     rb"|G........|[q\x80\x82].|M..|J....|\x95........"
-    rb")[" + _NO_ARGUMENT + _NESTING + rb"]*+){0,%d})" % _TURNS
+    rb")[" + NO_ARGUMENT + rb"]*+){0,%d})" % TURNS
 )
 _LENGTH_BYTES = {b"U": 1, b"C": 1, b"\x8c": 1, b"\x8a": 1, b"T": 4, b"B": 4, b"X": 4, b"\x8b": 4}
 _LENGTH_BYTES |= {b"\x8d": 8, b"\x8e": 8, b"\x96": 8}
@@ -76,19 +76,20 @@ def check_stream(stream: bytes) -> None:
 
 def _is_plain(stream: bytes) -> bool:
     """Whether there is nothing in a stream up to its end but what protocol 5 writes for plain values."""
-    match, position, end = _pattern(_PLAIN).match, 0, len(stream)
+    match, position, end = pattern(_PLAIN).match, 0, len(stream)
     while True:
         before, position = position, match(stream, position).end()  # type: ignore[union-attr]
-        if position - before >= _TURNS:
+        if position - before >= TURNS:
             continue  # it may have stopped for the number of turns
         if position >= end or stream[position] != _TEXT:
             break
         position += 2 + int.from_bytes(stream[position + 1 : position + 2])
-    return position < end and stream[position] == _STOP
+    return position < end and stream[position] == STOP
 
 
 @functools.cache
-def _pattern(text: bytes) -> "re.Pattern[bytes]":
+def pattern(text: bytes) -> "re.Pattern[bytes]":
+    """Compiled expression, in which a dot is any byte."""
     # Compiled when it is needed: all together take 20 ms, as long as it takes to open a store.
     return re.compile(text, re.DOTALL)
 
@@ -103,10 +104,10 @@ def check_memo(stream: bytes, least: int = 0) -> None:
     """
     most, position, end = max(len(stream), least), 0, len(stream)
     while position < end:
-        before, position = position, _pattern(_SKIP).match(stream, position).end()  # type: ignore[union-attr]
-        if position - before >= _TURNS:
+        before, position = position, pattern(_SKIP).match(stream, position).end()  # type: ignore[union-attr]
+        if position - before >= TURNS:
             continue  # it may have stopped for the number of turns
-        if position >= end or stream[position] == _STOP:
+        if position >= end or stream[position] == STOP:
             return  # legacy files may go on behind it
         start, (position, index) = position, _odd(stream, position)
         if stream[start] == _BYTEARRAY and position == end:
@@ -127,10 +128,10 @@ def may_nest_deeply(stream: bytes) -> bool:
         return False
     count = position = 0
     while position < len(stream) and count <= DEEPEST:
-        found = _pattern(_NESTED).match(stream, position)
+        found = pattern(_NESTED).match(stream, position)
         count += len(found[1])  # type: ignore[index]
         before, position = position, found.end()  # type: ignore[union-attr]
-        if not found[1] and position - before < _TURNS:  # type: ignore[index]
+        if not found[1] and position - before < TURNS:  # type: ignore[index]
             start, (position, _) = position, _odd(stream, position)
             if position == start:  # STOP, or what is no pickle
                 break
@@ -141,14 +142,14 @@ def _is_mostly_data(stream: bytes) -> bool:
     """Whether a stream has no more than 3000 opcodes: arrays, and no texts full of "t"."""
     position = 0
     for _ in range(64):
-        position = _pattern(_SKIP_FEW).match(stream, position).end()  # type: ignore[union-attr]
-        if position >= len(stream) or stream[position] == _STOP:
+        position = pattern(_SKIP_FEW).match(stream, position).end()  # type: ignore[union-attr]
+        if position >= len(stream) or stream[position] == STOP:
             return True
         position, _ = _odd(stream, position)
     return False
 
 
-_STOP = b"."[0]
+STOP = b"."[0]
 _TEXT = 0x8C
 _BYTEARRAY = 0x96
 
@@ -164,6 +165,6 @@ def _odd(stream: bytes, position: int) -> tuple[int, int]:
         return min(position + 1 + width + length, end), 0
     if opcode == b"r":
         return min(position + 5, end), int.from_bytes(stream[position + 1 : position + 5], "little")
-    if (put := _pattern(_PUT).match(stream, position)) and put[1].isdigit() and len(put[1]) < 20:
+    if (put := pattern(_PUT).match(stream, position)) and put[1].isdigit() and len(put[1]) < 20:
         return put.end(), int(put[1])
     return position, 0

@@ -11,16 +11,12 @@ tuple, so the same stream can call the empty one with it, and what a `Reader` ha
     EMPTY p10 STATE b    becomes    EMPTY p10 STATE R p10
 """
 
-import functools
-import re
+from ampstore.codec.opcodes import NO_ARGUMENT, STOP, TURNS, pattern
 
-from ampstore.codec.opcodes import NO_ARGUMENT
-
-_TURNS = 4000
 _WALK = (
     rb"[" + NO_ARGUMENT + rb"]*+(?>(?:(?:"
     rb"[-+0-9.eF\nas(]+(?<=\n)"  # numbers, line by line: what is no number among it, the unpickler refuses
-    rb"|p[0-9]{1,6}\n|[gIVSLF][^\n]*+\n|c[^\n]*+\n[^\n]*+\n)[" + NO_ARGUMENT + rb"]*+){0,%d})" % _TURNS
+    rb"|p[0-9]{1,6}\n|[gIVSLF][^\n]*+\n|c[^\n]*+\n[^\n]*+\n)[" + NO_ARGUMENT + rb"]*+){0,%d})" % TURNS
 )
 _PUT, _GET = rb"(?:p[0-9]{1,6}\n)?", rb"g[0-9]{1,6}\n"
 _WORD = rb"(?:[SV][^\n]{1,12}\n" + _PUT + rb"|" + _GET + rb")"
@@ -39,21 +35,13 @@ _ARRAY = rb"R(" + _PUT + rb")(" + _STATE + rb")b"
 
 def is_text(data: bytes) -> bool:
     """Whether a pickle has nothing but opcodes of protocol 0 up to its end, and small memo places only."""
-    match, position, end = _pattern(_WALK).match, 0, len(data)
+    match, position, end = pattern(_WALK).match, 0, len(data)
     while True:
         before, position = position, match(data, position).end()  # type: ignore[union-attr]
         if position == before or position >= end:
-            return position < end and data[position] == _STOP
+            return position < end and data[position] == STOP
 
 
 def with_calls(data: bytes) -> bytes:
     """The same value, its plain arrays made by calls; `data` must be text."""
-    return _pattern(_ARRAY).sub(rb"R\1\2R\1", data) if b"_reconstruct\n" in data else data
-
-
-_STOP = b"."[0]
-
-
-@functools.cache
-def _pattern(text: bytes) -> "re.Pattern[bytes]":
-    return re.compile(text)
+    return pattern(_ARRAY).sub(rb"R\1\2R\1", data) if b"_reconstruct\n" in data else data

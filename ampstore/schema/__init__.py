@@ -145,6 +145,7 @@ def _fill(made: Path, shared: bool) -> None:
         if not shared:
             connection.execute("PRAGMA journal_mode=WAL")
         _make_tables(connection)
+        # "gaps" is kept by `ampstore.backend`, which stands above: an empty table has none.
         connection.executemany("INSERT INTO info (name, value) VALUES (?, ?)", (new_facts() | {"gaps": "0"}).items())
         # Not left to close(): a checkpoint that fails there (full disk) is not told, and half of one got published.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -23,7 +23,7 @@ COLUMNS = ("fault", "what is injected", "injections", "lost", "wrong", "hung", "
 Record = dict[str, object]
 
 
-_DIRECTORIES = re.compile(r"(?:/[\w.@+-]+)+/(?=[\w.@+-])")
+_DIRECTORIES = re.compile(r"(?<![\w.])(?:/[\w.@+-]+)+/(?=[\w.@+-])")
 
 
 def merged(kept: Iterable[Record], new: Iterable[Record]) -> list[Record]:
