@@ -71,7 +71,7 @@ def test_a_flipped_bit_in_a_store_never_gives_a_wrong_value(fault, elsewhere):
     path, file = made_store(elsewhere, values)
     wanted = {key: digest(value) for key, value in values.items()}
     sound, size, hit, refused = file.read_bytes(), file.stat().st_size, 0, 0
-    for number in range(fault.times(120, 2000)):
+    for number in range(fault.times(120, 7400)):
         offset, bit = fault.random.randrange(size), fault.random.randrange(8)
         flip(file, offset, bit)
         case = f"bit {bit} of byte {offset}, {number}"
@@ -102,7 +102,7 @@ def test_a_flipped_bit_in_an_archive_never_gives_a_wrong_value(fault, elsewhere)
     path, file = made_archive(elsewhere, values)
     wanted = {key: digest(value) for key, value in values.items()}
     size, hit = file.stat().st_size, 0
-    for number in range(fault.times(25, 300)):
+    for number in range(fault.times(25, 1200)):
         offset, bit = fault.random.randrange(size), fault.random.randrange(8)
         flip(file, offset, bit)
         case = f"bit {bit} of byte {offset}, {number}"
@@ -124,7 +124,7 @@ def test_a_flipped_bit_in_a_loose_file_harms_no_other(fault, elsewhere):
     path, directory = made_loose(elsewhere, values)
     wanted = {key: digest(value) for key, value in values.items()}
     with ampstore.FileDatabase(path, "r") as database:
-        for number in range(fault.times(40, 150)):
+        for number in range(fault.times(40, 700)):
             key = fault.random.choice(sorted(wanted))
             file = directory / key
             sound = file.read_bytes()
@@ -154,7 +154,7 @@ def test_a_flipped_bit_in_a_dictionary_never_gives_a_wrong_value(fault, elsewher
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         rows = connection.execute("SELECT id, data FROM dictionary").fetchall()
         assert rows
-        for number in range(fault.times(8, 150)):
+        for number in range(fault.times(8, 700)):
             identity, sound = fault.random.choice(rows)
             bit = fault.random.randrange(8 * len(sound))
             flipped = bytearray(sound)
