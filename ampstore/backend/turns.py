@@ -75,7 +75,7 @@ class Turns:
         self._ours = threading.RLock()  # of the threads of this process, one stands in line
         self._waiting = 0
         self._since = self._left = 0.0  # when our stint began, when our last turn ended that others waited for
-        self._is_quick = False
+        self._is_quick = self._was_quick = False
         self._line: _Line | None = None
         self._end: weakref.finalize[..., Turns] | None = None
 
@@ -119,7 +119,8 @@ class Turns:
         line = self._line or self._stand()
         if line is None:
             return True
-        self._is_quick = self._left > 0 and time.monotonic() - self._left < PAUSE
+        was, self._was_quick = self._was_quick, self._left > 0 and time.monotonic() - self._left < PAUSE
+        self._is_quick = was or self._was_quick  # one long pause may be the scheduler's
         if line.is_kept and line.resume():
             return True
         if line.in_line:
@@ -277,7 +278,7 @@ class _Line:
                 with contextlib.suppress(OSError):  # a queue that fails lets everybody through to SQLite's lock
                     fcntl.flock(self.descriptor, fcntl.LOCK_EX)
                 self._pass_on()
-            else:
+            if self._watched:
                 self._watch()
 
     def _is_needed(self) -> bool:
@@ -293,6 +294,7 @@ class _Line:
             if self._ended:
                 os.close(self.descriptor)
             elif self._wanted:
+                self._watched = True  # at once: to be woken for it would cost the writer two of its first turns
                 self._given.release()
             else:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)

@@ -34,6 +34,8 @@ class Engine:
         It is filled once, untimed, and never written.
     is_peer : bool
         It is not ampstore in another form.
+    group, threads : int
+        Entries to a commit, and threads to a process, where many write.
     """
 
     name = ""
@@ -45,6 +47,8 @@ class Engine:
     cannot: ClassVar[frozenset[str]] = frozenset()
     readonly = False
     is_peer = True
+    group = 1
+    threads = 1
     db: Any
 
     def open(self, path: str) -> None:
