@@ -298,7 +298,8 @@ signal.signal(signal.SIGALRM, signal.default_int_handler)
 hits = n = 0
 while hits < 150:
     try:
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
+        # again after a while: one that comes in a weak reference's callback, as imports have, is only printed
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3), 0.1)
         while True:
             n += 1
             if n % 3: store[str(n % 50)] = n

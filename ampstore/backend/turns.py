@@ -35,7 +35,7 @@ GIVE_WAY = 1e-6
 
 Without it, who has just written takes the lock again before the next one wakes up."""
 
-STINT = 2.5e-3
+STINT = 3.5e-3
 """Seconds for which a process may have turn after turn while others wait; one that pauses loses it after as many."""
 
 PAUSE = 2e-4
@@ -58,6 +58,8 @@ class Turns:
     ----------
     wal : str
         File of the WAL. It must be open in a connection of this process, so that SQLite keeps it.
+    syncs : bool, default False
+        A turn is followed by a sync, which lets the next writer wake up well enough.
 
     Attributes
     ----------
@@ -65,8 +67,9 @@ class Turns:
         Whether there is a queue; False where the file system has no `flock`, or the store no WAL.
     """
 
-    def __init__(self, wal: str) -> None:
+    def __init__(self, wal: str, *, syncs: bool = False) -> None:
         self.wal = wal
+        self.syncs = syncs
         self.works = True
         self._start()
         _alive.add(self)
@@ -151,7 +154,8 @@ class Turns:
             while ours._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
                 ours.release()
         if crowded:
-            time.sleep(GIVE_WAY)
+            if not self.syncs:
+                time.sleep(GIVE_WAY)
             self._left = time.monotonic()
 
     def _hand_on(self, line: "_Line", crowded: bool) -> bool:
@@ -242,9 +246,8 @@ class _Line:
         try:
             with self._state:
                 self._wanted = self.waited = True
-                if not self.in_line:
-                    self.in_line = True
-                    self._wake_helper()
+                self.in_line = True
+                self._wake_helper()  # also if it was in line: a signal may have come between these two
             return self._given.acquire(timeout=timeout)
         finally:
             with self._state:

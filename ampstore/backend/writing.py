@@ -42,7 +42,7 @@ class Writer(Reader):
     ) -> None:
         super().__init__(path, readonly=readonly, timeout=timeout, durability=durability, shared=shared)
         self._wal = Wal(self._connections)
-        self._turns = Turns(self._connections.wal)
+        self._turns = Turns(self._connections.wal, syncs=durability == "full")
         self._flush = Flush(self._turns, self._wal.write_again)
         self._witness = Witness(str(self.path))
         self._is_trusted = False
