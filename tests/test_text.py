@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ampstore.codec import Rule, load_legacy, readers, same
 from ampstore.codec.guard import Guard
-from ampstore.codec.text import is_text, with_calls
+from ampstore.codec.text import Text
 
 PLAIN = given_numpy.arrays(
     st.one_of(
@@ -38,7 +38,7 @@ def carefully(data: bytes) -> object:
 
 
 def quickly(data: bytes) -> object:
-    return Rule().unpickle(io.BytesIO(with_calls(data)), encoding="latin1")
+    return Rule().unpickle(io.BytesIO(Text(data).with_calls() or data), encoding="latin1")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def fast_only(monkeypatch):
 @given(VALUES)
 def test_whatever_is_pickled_as_text_is_read_as_the_careful_reader_reads_it(value):
     data = pickle.dumps(value, 0)
-    assert is_text(data)
+    assert Text(data).is_text()
     assert same(load_legacy("key", data, Rule()), carefully(data))
 
 
@@ -78,7 +78,7 @@ def test_the_neighbour_lists_of_amp_need_no_care(corpus):
         file
         for container in corpus.rglob("*neighborlists.ampdb")
         for file in (container / "loose").glob("*")
-        if is_text(file.read_bytes())
+        if Text(file.read_bytes()).is_text()
     ]
     assert files
     for file in files:
@@ -128,7 +128,7 @@ def test_changed_bytes_are_never_read_otherwise_than_with_care(seed):
         changed = bytearray(data)
         for _ in range(rng.randrange(1, 4)):
             changed[rng.randrange(len(changed))] = rng.choice(data)
-        if not is_text(bytes(changed)):
+        if not Text(bytes(changed)).is_text():
             continue
         try:
             fast = quickly(bytes(changed))
@@ -143,9 +143,9 @@ def test_changed_bytes_are_never_read_otherwise_than_with_care(seed):
 
 
 def test_binary_opcodes_and_far_places_are_no_text():
-    assert is_text(pickle.dumps([1.0, "a", float("nan"), float("-inf"), 2**70], 0))
+    assert Text(pickle.dumps([1.0, "a", float("nan"), float("-inf"), 2**70], 0)).is_text()
     for data in (pickle.dumps(["a", 1], 2), b"(lp0\nr\xff\xff\xff\x7f.", b"(lp99999999\n.", b"(lp0\n", b"", b"F1.0\n"):
-        assert not is_text(data)
+        assert not Text(data).is_text()
 
 
 def test_what_needs_care_is_read_with_care_once(monkeypatch):

@@ -13,7 +13,7 @@ import re
 from ampstore.codec.opcodes import DEEPEST, check_memo, may_nest_deeply
 from ampstore.codec.safe import LARGE, Rule, no_garbage_collection
 from ampstore.codec.same import same
-from ampstore.codec.text import is_text, with_calls
+from ampstore.codec.text import Text
 from ampstore.errors import CodecError, LegacyPickleError
 
 _CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
@@ -53,13 +53,14 @@ def load_legacy(key: str, data: bytes, rule: Rule) -> object:
 
 
 def _load(data: bytes, rule: Rule) -> object:
-    text = is_text(data)
+    lines = Text(data)
+    text = lines.is_text()
     if not text:
         check_memo(data)
     # In text only "t" puts values into a tuple, and to count it is cheaper than the walk that knows all opcodes.
     careful = (not text or data.count(b"t") > DEEPEST) and may_nest_deeply(data)
     with no_garbage_collection() if len(data) > LARGE else contextlib.nullcontext():
-        if text and not careful and (called := with_calls(data)) is not data:
+        if text and not careful and (called := lines.with_calls()):
             with contextlib.suppress(Exception):  # what is wrong with it is told of the stream as it was written
                 return rule.unpickle_quickly(_file(called), encoding="latin1")
         return rule.unpickle(_file(data), encoding="latin1", careful=careful)

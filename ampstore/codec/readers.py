@@ -56,11 +56,11 @@ class Reader(pickle.Unpickler):
 
 
 def _unbuilt(made: "list[weakref.ref[PlainDtype | Unbuilt]]", named: object, shape: object, code: object) -> Unbuilt:
-    import numpy
+    from numpy import ndarray
 
-    if class_of(named) is not numpy.ndarray or shape != (0,) or code not in (b"b", "b"):
+    if class_of(named) is not ndarray or shape != (0,) or code not in (b"b", "b"):
         raise NeedsCare
-    unbuilt = Unbuilt()
+    unbuilt = Unbuilt(ndarray)
     made.append(weakref.ref(unbuilt))
     return unbuilt
 

@@ -1,15 +1,17 @@
 r"""Pickles of protocol 0, which real Amp writes: opcodes are letters, and their arguments are lines.
 
-`is_text` walks one and says whether it has nothing else. Then every text in it ends with its line, so what looks
+`Text.is_text` walks one and says whether it has nothing else. Then every text in it ends with its line, so what looks
 like opcodes after a line feed are opcodes.
 
-`with_calls` is for arrays. NumPy's recipe makes an empty one and gives it a state by BUILD, which the
+`Text.with_calls` is for arrays. NumPy's recipe makes an empty one and gives it a state by BUILD, which the
 unpickler in C hands on unseen; the one in Python that looks at it takes five times as long. The state is a
 tuple, so the same stream can call the empty one with it, and what a `Reader` has there (`Unbuilt` of
 `ampstore.codec.arrays`) checks the state as the other unpickler does:
 
     EMPTY p10 STATE b    becomes    EMPTY p10 STATE R p10
 """
+
+from itertools import chain
 
 from ampstore.codec.opcodes import NO_ARGUMENT, STOP, TURNS, pattern
 
@@ -33,15 +35,54 @@ _STATE = rb"\(I1\n\((?:[IL][0-9]{1,12}L?\n){0,32}t" + _PUT + _DTYPE + rb"I0[01]\
 _ARRAY = rb"R(" + _PUT + rb")(" + _STATE + rb")b"
 
 
-def is_text(data: bytes) -> bool:
-    """Whether a pickle has nothing but opcodes of protocol 0 up to its end, and small memo places only."""
-    match, position, end = pattern(_WALK).match, 0, len(data)
-    while True:
-        before, position = position, match(data, position).end()  # type: ignore[union-attr]
-        if position == before or position >= end:
-            return position < end and data[position] == STOP
+_LONG, _KEPT = 256, 32
+_CUT = b"\0"  # in a text it is written \\0
 
 
-def with_calls(data: bytes) -> bytes:
-    """The same value, its plain arrays made by calls; `data` must be text."""
-    return pattern(_ARRAY).sub(rb"R\1\2R\1", data) if b"_reconstruct\n" in data else data
+class Text:
+    """A pickle to be looked at line by line, without the rest of lines that are long texts: no pattern minds that.
+
+    An array of 1 kB is a line of 6 kB, and the walk over it takes as long as to unpickle it.
+
+    Parameters
+    ----------
+    data : bytes
+        All of it, and what may come behind it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._has_arrays = b"_reconstruct\n" in data
+        self._cuts: list[bytes] = []
+        self._short = data
+        if self._has_arrays and _CUT not in data:
+            self._cut(data)
+
+    def _cut(self, data: bytes) -> None:
+        kept, upto, start, size = list[bytes](), 0, 0, len(data)
+        while size - start > _LONG:
+            if (end := data.rfind(b"\n", start, start + _LONG)) < 0:  # a long line, else the last of short ones
+                if (end := data.find(b"\n", start + _LONG)) < 0:
+                    break
+                # Wherever such a line stands, it is a text, or a name behind an opcode of the line before.
+                if data.startswith((b"V", b"(V", b"S", b"(S"), start):
+                    kept.append(data[upto : start + _KEPT])
+                    self._cuts.append(data[start + _KEPT : end])
+                    upto = end
+            start = end + 1
+        self._short = _CUT.join([*kept, data[upto:]])
+
+    def is_text(self) -> bool:
+        """Whether it has nothing but opcodes of protocol 0 up to its end, and small memo places only."""
+        match, position, end = pattern(_WALK).match, 0, len(self._short)
+        while True:
+            before, position = position, match(self._short, position).end()  # type: ignore[union-attr]
+            if position == before or position >= end:
+                return position < end and self._short[position] == STOP
+
+    def with_calls(self) -> bytes | None:
+        """The same value, its plain arrays made by calls; None if it has no arrays. It must be text."""
+        if not self._has_arrays:
+            return None
+        called = pattern(_ARRAY).sub(rb"R\1\2R\1", self._short)
+        parts = called.split(_CUT)
+        return b"".join(chain.from_iterable(zip(parts, [*self._cuts, b""], strict=True))) if self._cuts else called

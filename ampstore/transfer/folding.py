@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from ampstore.backend import Head
 from ampstore.codec import Codec
 from ampstore.errors import CodecError
 from ampstore.legacy import Container, Problem
@@ -120,16 +121,15 @@ class _Fold:
             # Inside the write lock: a set or a delete removes the loose file before its own last write, so
             # as long as the file is there nothing newer can be in the store.
             current = [entry for entry in sound if self._is_there(entry)]
-            new = {entry.name for entry in current if self._is_new(store, entry)}
+            heads = store.backend.heads_of([entry.name for entry in current])
+            new = {entry.name for entry in current if self._is_new(store, entry, heads.get(entry.name))}
             store.put_blobs((entry.name, entry.blob) for entry in current if entry.name in new and entry.blob)
         changed = [
             (entry, "another program changed it meanwhile; run again") for entry in sound if entry not in current
         ]
-        damaged = [
-            (entry, "the store's copy of it is damaged") for entry in current if not self._is_sound(store, entry)
-        ]
+        unsound = _damaged(store, [entry.name for entry in current])
+        damaged = [(entry, "the store's copy of it is damaged") for entry in current if entry.name in unsound]
         report.left += [Problem(entry.name, entry.where, reason) for entry, reason in (*changed, *damaged)]
-        unsound = {entry.name for entry, _ in damaged}
         settled = [entry for entry in current if entry.name not in unsound]
         report.written += sum(entry.name in new for entry in settled)
         report.unchanged += sum(entry.name not in new for entry in settled)
@@ -171,24 +171,23 @@ class _Fold:
     def _is_there(self, entry: Encoded) -> bool:
         return entry.where == "archive" or self.container.loose.stamp(entry.name) == entry.stamp
 
-    def _is_new(self, store: Store, entry: Encoded) -> bool:
+    def _is_new(self, store: Store, entry: Encoded, head: Head | None) -> bool:
         """Whether the store lacks this value, and it is not older than what the store has."""
-        head = store.head(entry.name)
         if head is None:
             return entry.where == "loose" or entry.name not in self.taken  # taken and gone: it was deleted
-        checksum, written_at = head
         if entry.blob is None:
             return False
-        if checksum[:16] == entry.blob.checksum[:16]:
-            return not self._is_sound(store, entry)
-        return entry.where == "loose" or entry.mtime > written_at
+        if head.checksum[:16] == entry.blob.checksum[:16]:
+            return bool(_damaged(store, [entry.name]))
+        return entry.where == "loose" or entry.mtime > head.written_at
 
-    def _is_sound(self, store: Store, entry: Encoded) -> bool:
-        """Whether what the store has under this key is whole; another process may have deleted it."""
-        row = store.read_blob(entry.name)
+
+def _damaged(store: Store, names: Sequence[str]) -> set[str]:
+    """Those of the entries that are not whole in the store, read back; one that another process deleted is none."""
+    found = set()
+    for name, codec, size, checksum, payload in store.backend.fetch_many(names):
         try:
-            if row:
-                store.codec.check(entry.name, *row)
+            store.codec.check(name, codec, size, checksum, payload)
         except CodecError:
-            return False
-        return True
+            found.add(name)
+    return found
