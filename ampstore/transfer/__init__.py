@@ -15,37 +15,51 @@ read (`sides`), a target what is written to (`targets`), a place what a name is 
 `rekey` changes the keys of a store from one scheme of hashes to another.
 """
 
-from ampstore.transfer.copying import Merged, Policy, Preference, copy, merge
-from ampstore.transfer.differences import Difference, diff
-from ampstore.transfer.folding import FOLDED, fold, left_in_archive
-from ampstore.transfer.legacy import STORE_NAME, export_legacy, find_containers, import_legacy
-from ampstore.transfer.rekey import Rekeyed, change_keys, rekey
-from ampstore.transfer.report import Conflict, Copied, Progress, Report, Version
-from ampstore.transfer.restore import Restored, restore
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "FOLDED",
-    "STORE_NAME",
-    "Conflict",
-    "Copied",
-    "Difference",
-    "Merged",
-    "Policy",
-    "Preference",
-    "Progress",
-    "Rekeyed",
-    "Report",
-    "Restored",
-    "Version",
-    "change_keys",
-    "copy",
-    "diff",
-    "export_legacy",
-    "find_containers",
-    "fold",
-    "import_legacy",
-    "left_in_archive",
-    "merge",
-    "rekey",
-    "restore",
-]
+if TYPE_CHECKING:
+    from ampstore.transfer.copying import Merged as Merged
+    from ampstore.transfer.copying import Policy as Policy
+    from ampstore.transfer.copying import Preference as Preference
+    from ampstore.transfer.copying import copy as copy
+    from ampstore.transfer.copying import merge as merge
+    from ampstore.transfer.differences import Difference as Difference
+    from ampstore.transfer.differences import diff as diff
+    from ampstore.transfer.folding import FOLDED as FOLDED
+    from ampstore.transfer.folding import fold as fold
+    from ampstore.transfer.folding import left_in_archive as left_in_archive
+    from ampstore.transfer.legacy import STORE_NAME as STORE_NAME
+    from ampstore.transfer.legacy import export_legacy as export_legacy
+    from ampstore.transfer.legacy import find_containers as find_containers
+    from ampstore.transfer.legacy import import_legacy as import_legacy
+    from ampstore.transfer.rekey import Rekeyed as Rekeyed
+    from ampstore.transfer.rekey import change_keys as change_keys
+    from ampstore.transfer.rekey import rekey as rekey
+    from ampstore.transfer.report import Conflict as Conflict
+    from ampstore.transfer.report import Copied as Copied
+    from ampstore.transfer.report import Progress as Progress
+    from ampstore.transfer.report import Report as Report
+    from ampstore.transfer.report import Version as Version
+    from ampstore.transfer.restore import Restored as Restored
+    from ampstore.transfer.restore import restore as restore
+
+_HOMES = {  # the processes that decode need none of them, and start in a third of the time
+    "copying": ("Merged", "Policy", "Preference", "copy", "merge"),
+    "differences": ("Difference", "diff"),
+    "folding": ("FOLDED", "fold", "left_in_archive"),
+    "legacy": ("STORE_NAME", "export_legacy", "find_containers", "import_legacy"),
+    "rekey": ("Rekeyed", "change_keys", "rekey"),
+    "report": ("Conflict", "Copied", "Progress", "Report", "Version"),
+    "restore": ("Restored", "restore"),
+}
+_LATE = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [*_LATE]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"ampstore.transfer.{_LATE[name]}"), name)
+    return found
