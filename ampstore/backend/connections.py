@@ -65,10 +65,9 @@ _FORKED = (
 class PerThread(threading.local):
     """State of one thread: its connection, the depth of its transaction, and what it knows of the WAL.
 
-    `unchecked` bytes were written since it looked at the size of the WAL, `written` bytes up to that
-    look since it emptied the WAL, of which it may write `allowed` before it does so again (0: not
-    known yet); `known` is the size that its file is known to have had. `grouped` commits are put on
-    the disk by `Flush`. An `impatient` connection has a shorter time-out for now. `counted` is a
+    `unchecked` bytes were written since it looked at the WAL. Of the pages with this `salt` it moved those it could
+    into the main file, and tries again beyond `upto` bytes. `grouped` commits are put on the disk by `Flush`. An
+    `impatient` connection has a shorter time-out for now. `counted` is a
     state of the rows and their number. `changes` is the number of changed rows before the
     transaction, `commit` its number among the durable ones, 0 if it changed nothing.
     """
@@ -76,9 +75,8 @@ class PerThread(threading.local):
     connection: sqlite3.Connection | None = None
     depth = 0
     unchecked = 0
-    written = 0
-    allowed = 0.0
-    known = 0
+    salt = b""
+    upto = 0
     stamp: tuple[int, ...] | None = None
     grouped = False
     impatient = False

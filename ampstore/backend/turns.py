@@ -35,7 +35,7 @@ GIVE_WAY = 1e-6
 
 Without it, who has just written takes the lock again before the next one wakes up."""
 
-STINT = 3.5e-3
+STINT = 3e-3
 """Seconds for which a process may have turn after turn while others wait; one that pauses loses it after as many."""
 
 PAUSE = 2e-4

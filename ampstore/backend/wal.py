@@ -16,7 +16,7 @@ reuse what it may still read.
 import contextlib
 import os
 import sqlite3
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ampstore.backend.connections import Connections
 from ampstore.durable import sync
@@ -37,12 +37,10 @@ Mode = Literal["FULL", "TRUNCATE"]
 FRAME = 4096 + 24
 """Bytes of the WAL for each page that was written, in every store that ampstore made."""
 
-MOST_ALLOWED = 8 * WAL_BOUND
-"""Most that one connection may believe to have written into `WAL_BOUND` bytes of WAL: rows on a page share it."""
+UNCHECKED = 128 << 10
+"""Bytes written by one connection between two looks at the WAL."""
 
-UNCHECKED = 256 << 10
-"""Bytes written by one connection between two looks at the size of the WAL."""
-
+_HEAD, _FRAME_HEAD = 32, 24
 _CHUNK = 1 << 20
 
 ROW_OVERHEAD = 12 << 10  # a commit of one row appends about three pages to the WAL besides its payload
@@ -68,26 +66,21 @@ class Wal:
             self.bound()
 
     def bound(self) -> None:
-        """Empty the WAL if it may have passed its bound.
+        """Run a checkpoint if the WAL has passed its bound, whoever wrote it.
 
-        Its file keeps its size while it is written again from the beginning. So the size tells only
-        while it grows; afterwards every connection counts what it has written itself, and learns from
-        each checkpoint how much the WAL then had.
+        Its file keeps its size while it is written again from the beginning, so the size does not tell. The salt
+        does: the head of the file has a new one each time, and every page has that of its time.
         """
         local = self._connections.local
-        local.written, local.unchecked = local.written + local.unchecked, 0
+        local.unchecked = 0
         try:
-            size = os.stat(self._connections.wal).st_size
-        except FileNotFoundError:
+            found = _beyond(WAL_BOUND, self._connections.wal)
+        except OSError:  # there is no WAL
             return
-        if size <= WAL_BOUND or (size <= local.known and local.written < (local.allowed or WAL_BOUND)):
-            return
-        done, frames = self._checkpoint(FOR_READERS, "TRUNCATE" if size > TRUNCATED_ABOVE else "FULL")
-        if done and frames > 0:
-            was, fits = local.allowed or WAL_BOUND, local.written * WAL_BOUND / (frames * FRAME)
-            local.allowed = min(max(fits, was / 2, UNCHECKED), 2 * was, MOST_ALLOWED)
-        local.written = 0
-        local.known = size if done else size + max(WAL_BOUND, size) // 2
+        # While somebody reads what is in it, it goes on growing, and a checkpoint for each bit of it helps nobody.
+        if found and (found.salt != local.salt or found.used > local.upto):
+            self.checkpoint(FOR_READERS, "TRUNCATE" if found.size > TRUNCATED_ABOVE else "FULL")
+            local.salt, local.upto = found.salt, found.used + max(WAL_BOUND, found.used) // 2
 
     def checkpoint(self, wait: float = 1.0, mode: Mode = "TRUNCATE") -> bool:
         """Move the WAL into the main file; False if a reader held part of it back.
@@ -99,23 +92,19 @@ class Wal:
         mode : {"FULL", "TRUNCATE"}
             The second empties the file of the WAL too.
         """
-        return self._checkpoint(wait, mode)[0]
-
-    def _checkpoint(self, wait: float, mode: Mode) -> tuple[bool, int]:
-        """Whether all of the WAL is in the main file, and how many pages it had; none if it was emptied."""
         connection = self._connections.get()
         try:
             connection.execute(f"PRAGMA busy_timeout={int(1000 * wait)}")
-            busy, frames, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            busy = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
         except sqlite3.Error as err:
             failure = self._connections.translate(err)
             if isinstance(failure, BusyError):
-                return False, 0
+                return False
             if getattr(err, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_FSYNC:
                 self.write_again()
             raise failure from err
         else:
-            return busy == 0, frames
+            return bool(busy == 0)
         finally:
             self._connections.be_patient(connection)
 
@@ -149,6 +138,41 @@ class Wal:
             finally:
                 if begun:
                     connection.execute("ROLLBACK")
+
+
+class _Long(NamedTuple):
+    """A WAL: the salt of the pages that it has now, bytes up to the last of them, and bytes of its file."""
+
+    salt: bytes
+    used: int
+    size: int
+
+
+def _beyond(bound: int, path: str) -> _Long | None:
+    """The WAL if it has more than `bound` bytes of pages, None if not; see https://sqlite.org/fileformat2.html#walformat.
+
+    SQLite has no locks on this file that closing it could drop.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size <= bound:
+            return None
+        head = os.pread(descriptor, _HEAD, 0)
+        frame, salt = int.from_bytes(head[8:12], "big") + _FRAME_HEAD, head[16:24]
+
+        def is_current(number: int) -> bool:
+            return os.pread(descriptor, 8, _HEAD + number * frame + 8) == salt
+
+        least, most = bound // frame, (size - _HEAD) // frame
+        if not is_current(least):
+            return None
+        while most - least > 1:  # pages of the same time lie at the beginning, one after the other
+            middle = (least + most) // 2
+            least, most = (middle, most) if is_current(middle) else (least, middle)
+        return _Long(salt, _HEAD + most * frame, size)
+    finally:
+        os.close(descriptor)
 
 
 def _write_over_itself(path: str) -> None:
