@@ -33,8 +33,9 @@ LARGE = ("ampstore", "sqlite3 loop", "diskcache", "LMDB, no sync", "legacy loose
 LISTING = "listing of loose files"
 SMALLEST = 1000
 ENTRIES = {"quick": (200, 1_000), "default": (1_000, 10_000, 100_000), "full": (1_000, 10_000, 100_000, 1_000_000)}
-BYTES = {"quick": 10**4, "default": 10**7, "full": 10**8}
-ROUNDS = {"quick": 2, "default": 3, "full": 3}
+ENTRIES["huge"] = (1_000, 1_000_000, 10_000_000)
+BYTES = {"quick": 10**4, "default": 10**7, "full": 10**8, "huge": 10**4}
+ROUNDS = {"quick": 2, "default": 3, "full": 3, "huge": 3}
 MOST_LISTED = 100_000
 """Files of the legacy layout, at most: making a million takes longer than all the rest."""
 READS, COMMITS, LENGTHS = 1000, 100, 10
@@ -296,6 +297,7 @@ def _cell(seconds: list[float] | None, unit: float) -> str:
 @click.command()
 @click.option("--quick", "effort", flag_value="quick", help="1,000 entries, values up to 10 kB: seconds.")
 @click.option("--full", "effort", flag_value="full", help="1,000,000 entries, values up to 100 MB: minutes.")
+@click.option("--huge", "effort", flag_value="huge", help="10,000,000 entries: most of an hour, some 10 GB.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
