@@ -15,12 +15,17 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from postgres import connect, new_schema
 from postgres import provide as provide_postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path(os.environ.get("AMPSTORE_CORPUS", ROOT.parent / "shared" / "legacy"))
 """Databases that real Amp wrote, with a manifest of their contents."""
+
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 def pytest_configure():

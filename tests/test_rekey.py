@@ -24,7 +24,7 @@ from ampstore.images import MetaDict, get_hash, hash_images
 from ampstore.images.schemes import NOTE
 from ampstore.legacy import LegacyDatabase
 from ampstore.transfer import rekey
-from ampstore.transfer.rekey import CHUNK
+from ampstore.transfer.rekeying import CHUNK
 
 KEEPING = {"FileDatabase": FileDatabase, "Store": Store, "ampstore": ampstore}
 PLAIN = {"LegacyDatabase": LegacyDatabase, "shelve": shelve}

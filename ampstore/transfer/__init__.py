@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     from ampstore.transfer.legacy import export_legacy as export_legacy
     from ampstore.transfer.legacy import find_containers as find_containers
     from ampstore.transfer.legacy import import_legacy as import_legacy
-    from ampstore.transfer.rekey import Rekeyed as Rekeyed
-    from ampstore.transfer.rekey import change_keys as change_keys
-    from ampstore.transfer.rekey import rekey as rekey
+    from ampstore.transfer.rekeying import Rekeyed as Rekeyed
+    from ampstore.transfer.rekeying import change_keys as change_keys
+    from ampstore.transfer.rekeying import rekey as rekey
     from ampstore.transfer.report import Conflict as Conflict
     from ampstore.transfer.report import Copied as Copied
     from ampstore.transfer.report import Progress as Progress
     from ampstore.transfer.report import Report as Report
     from ampstore.transfer.report import Version as Version
-    from ampstore.transfer.restore import Restored as Restored
-    from ampstore.transfer.restore import restore as restore
+    from ampstore.transfer.restoring import Restored as Restored
+    from ampstore.transfer.restoring import restore as restore
 
 _HOMES = {  # the processes that decode need none of them, and start in a third of the time
     "copying": ("Merged", "Policy", "Preference", "copy", "merge"),
     "differences": ("Difference", "diff"),
     "folding": ("FOLDED", "fold", "left_in_archive"),
     "legacy": ("STORE_NAME", "export_legacy", "find_containers", "import_legacy"),
-    "rekey": ("Rekeyed", "change_keys", "rekey"),
+    "rekeying": ("Rekeyed", "change_keys", "rekey"),
     "report": ("Conflict", "Copied", "Progress", "Report", "Version"),
-    "restore": ("Restored", "restore"),
+    "restoring": ("Restored", "restore"),
 }
 _LATE = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -61,7 +61,8 @@ class Writer:
             Loose(self.container / "loose").write(key, dump_legacy(value, Rule()))
 
     def migrate(self) -> None:
-        import_legacy(self.container, remove_source=True, timeout=60)
+        if self.container.is_dir():  # it may be the first thing of all that is done
+            import_legacy(self.container, remove_source=True, timeout=60)
 
     def archive(self) -> None:
         self.database.archive()
