@@ -116,17 +116,20 @@ def _beside_the_fast() -> Iterator[Target]:
 
 
 def _kinds() -> Iterator[Target]:
-    loose, packed = "legacy loose", "legacy archive"
+    loose = "legacy loose"
     yield Target("derivatives", "get, to a loose file", "peers", 1 / 20, of_peers(DERIVATIVES, "get", loose))
     yield Target("derivatives", "set, to a loose file", "peers", 1 / 4, of_peers(DERIVATIVES, "set", loose))
-    yield Target("derivatives", "size, to the tar.gz", "peers", 0.45, of_peers(DERIVATIVES, "disk", packed))
-    yield Target("neighbour lists", "size, to the tar.gz", "peers", 0.30, of_peers(NEIGHBOURS, "disk", packed))
-    after = metric("neighbour lists | after archive | tar.gz")
-    yield Target("neighbour lists", "size after archive(), to the tar.gz", "sizes", 0.15, after)
+    for values, before, after in (
+        ("derivatives", 0.45, None), ("neighbour lists", 0.30, 0.15), ("fingerprints", 0.76, 0.76),
+    ):  # fmt: skip
+        name = metric(f"{values} | before archive | tar.gz")
+        yield Target(values, "size of an entry, to the tar.gz", "sizes", before, name)
+        if after:
+            name = metric(f"{values} | after archive | tar.gz")
+            yield Target(values, "size after archive(), to the tar.gz", "sizes", after, name)
     yield Target(
         "neighbour lists", "get, to a pickle in SQLite", "peers", 1 / 2, of_peers(NEIGHBOURS, "get", "sqlite3 loop")
     )
-    yield Target("fingerprints", "size, to the tar.gz", "peers", 0.76, of_peers(FINGERPRINTS, "disk", packed))
     yield Target("fingerprints", "get, to a loose file", "peers", 1 / 8, of_peers(FINGERPRINTS, "get", loose))
 
 

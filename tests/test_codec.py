@@ -6,6 +6,7 @@ import copyreg
 import datetime
 import decimal
 import fractions
+import io
 import itertools
 import math
 import pathlib
@@ -707,10 +708,18 @@ def test_blobs_name_their_parts():
     assert Codec().check("k", blob.codec, blob.size, blob.checksum, blob.payload)
 
 
+ONE = np.float64(1)
+
+
 @pytest.mark.parametrize(
     ("a", "b"),
-    [(1, True), (0.0, -0.0), ([1], (1,)), (np.float64(1), 1.0), ("a", b"a"), ({"a": 1, "b": 2}, {"b": 2, "a": 1})],
-)
+    [
+        (1, True), (0.0, -0.0), ([1], (1,)), (ONE, 1.0), ("a", b"a"), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (np.float32(0.0), np.float32(-0.0)), (np.int64(1), np.uint64(1)), (np.str_("a"), "a"), (np.str_("a"), np.str_("b")),
+        (ONE.tobytes(), ONE), (ONE.tobytes(), np.array(ONE)), (b"ab", bytearray(b"ab")), (1.5, [1.5]), ("a", object()),
+        (np.array(ONE), np.array([ONE])), ({"a": [1.0, ONE]}, {"a": [ONE, 1.0]}), ([[1], [2, 3]], [[1, 2], [3]]),
+    ],
+)  # fmt: skip
 def test_same_tells_what_equality_does_not(a, b):
     """Types, signs of zero and order make a difference."""
     assert not same(a, b)
@@ -727,3 +736,31 @@ def test_same_looks_through_sharing():
     assert same(one, two)
     assert not same([part, part], [[1.5, math.nan], [1.5, 0.0]])
     assert not same([lambda: 1], [lambda: 1])
+    deep = []
+    for _ in range(64):
+        deep = [deep, deep]  # a tree of 2**64 lists
+    assert same(deep, copy.deepcopy(deep))
+
+
+LEAVES = st.one_of(
+    st.integers(), st.floats(), st.booleans(), st.text(max_size=3), st.binary(max_size=9), st.none(),
+    st.floats().map(np.float64), st.integers(0, 9).map(np.int64), st.text("ab", max_size=2).map(np.str_),
+    st.integers(0, 2).map(np.arange),
+)  # fmt: skip
+TREES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(st.text("ab"), inner)
+)
+
+
+@given(TREES, TREES)
+def test_same_is_what_pickles_without_sharing_tell(a, b):
+    """Written with no memo, two values have the same bytes if and only if they are the same."""
+
+    def written(value):
+        pickler = pickle._Pickler(file := io.BytesIO(), 5)
+        pickler.fast = True
+        pickler.dump(value)
+        return file.getvalue()
+
+    assert same(a, copy.deepcopy(a))
+    assert same(a, b) == (written(a) == written(b))
