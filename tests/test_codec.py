@@ -715,8 +715,9 @@ ONE = np.float64(1)
     ("a", "b"),
     [
         (1, True), (0.0, -0.0), ([1], (1,)), (ONE, 1.0), ("a", b"a"), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
-        (np.float32(0.0), np.float32(-0.0)), (np.int64(1), np.uint64(1)), (np.str_("a"), "a"), (np.str_("a"), np.str_("b")),
-        (ONE.tobytes(), ONE), (ONE.tobytes(), np.array(ONE)), (b"ab", bytearray(b"ab")), (1.5, [1.5]), ("a", object()),
+        (np.float32(0.0), np.float32(-0.0)), (np.int64(1), np.uint64(1)), (np.str_("a"), "a"),
+        (np.str_("a"), np.str_("b")), (ONE.tobytes(), ONE), (ONE.tobytes(), np.array(ONE)),
+        (b"ab", bytearray(b"ab")), (1.5, [1.5]), ("a", object()),
         (np.array(ONE), np.array([ONE])), ({"a": [1.0, ONE]}, {"a": [ONE, 1.0]}), ([[1], [2, 3]], [[1, 2], [3]]),
     ],
 )  # fmt: skip
