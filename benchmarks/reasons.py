@@ -41,7 +41,7 @@ WHY: dict[tuple[str, str], str] = (
         ("16 writers, one entry per commit, ampstore", "rate of one writer to theirs"): (
             "a process has its turns in stints of 3 ms, and starts each with cold caches, its own and those of SQLite"
         ),
-        ("16 writers, one entry per commit, ampstore, full", "worst wait, ms"): "a checkpoint with its syncs",
+        ("16 writers, one entry per commit, ampstore, full", "worst wait, ms"): "15 turns of others, and a checkpoint",
         (
             "16 writers, one entry per commit, ampstore",
             "worst wait, ms",
@@ -49,11 +49,13 @@ WHY: dict[tuple[str, str], str] = (
         ("16 writers, one entry per commit, ampstore, full", "rate of one writer to theirs"): (
             "the turn goes on at every commit, and to wake the next process takes as long as to write a small value"
         ),
-        ("16 writers, to a peer", "LMDB, both synced"): "each commit counts itself, which writes one page more",
-        ("16 writers, to a peer", "diskcache"): "as above; diskcache lets one process write for as long as it likes",
+        ("16 writers, to a peer", "LMDB, both synced"): (
+            "each commit counts itself, which writes a page and a file more; to wake Python at each turn is the rest"
+        ),
+        ("16 writers, to a peer", "diskcache"): "as above; and diskcache lets one process write as long as it likes",
         ("verified migration, to a script with sqlitedict", "neighborlists"): (
             "unpickling is all but a tenth of what the script does; here the stream is walked first, every state is "
-            "checked, and all is encoded, read back and compared: 2.4 times the work, on two cores"
+            "checked, and all is encoded, read back and compared: nearly twice the work, on two cores"
         ),
         ("verified migration, to a script with sqlitedict", "fingerprints"): (
             "as neighbour lists: a third is unpickling, the rest walks, compares, checksums, SQLite"
@@ -66,7 +68,10 @@ WHY: dict[tuple[str, str], str] = (
             "a thousand lie in SQLite's cache; of a million each read fetches two pages, in the loop too (3.1 there)"
         ),
         ("annealing, a step at 1,000 parameters", "µs"): "narrowly; a floor of 2.6 was found by prototypes",
-        (_AHEAD, "shelve, sqlite3"): "dbm.sqlite3 comes with Python 3.13; measured on 3.11",
+        (_AHEAD, "shelve, sqlite3"): (
+            "dbm.sqlite3 comes with Python 3.13. Run there by itself, on generic 1 kB, it was cheaper in get (0.60), "
+            "keys (0.59) alone: it unpickles unchecked, and has no order of insertion"
+        ),
         ("keys of images, to formatting number by number", "get_hash, 20 atoms"): (
             "one `%` of the 60 numbers takes an eighth of the loop, MD5 and the cell come on top; many at once pass it"
         ),

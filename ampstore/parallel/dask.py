@@ -108,6 +108,7 @@ class _Master:
         self.pace = Pace(max(width, 1))
         self.under_way: dict[Any, Sequence[PackedJob]] = {}
         self.suspects: list[PackedJob] = []
+        self.doubted: list[PackedJob] = []
         self.alone = False  # what is under way is one suspect
         self.looked = -LOOK
 
@@ -217,10 +218,14 @@ class _Master:
 
         if not isinstance(error, KilledWorker):
             raise CalculatorError(self.kind, f"workers of Dask cannot load it: {_line(error)}") from error
-        alone = self.alone
+        alone, deaths = self.alone, error.allowed_failures + 1
         jobs = self._forget(future)
-        if alone:
-            cause = f"poisonous: {error.allowed_failures + 1} workers died at it, while nothing else was under way"
+        if alone and deaths == 1 and jobs[0] not in self.doubted:
+            # One death is no proof: it may have been given to a worker that another had killed, and nobody knew yet.
+            self.doubted += jobs
+            self.suspects += jobs
+        elif alone:
+            cause = f"poisonous: {max(deaths, 2)} workers died at it, while nothing else was under way"
             self.work.failure(Failure(jobs[0][0], cause, ""))
         else:
             log.warning("workers of Dask died; %d jobs are done again, one at a time", len(jobs))
