@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,9 @@ def test_an_entry_whose_dictionary_is_lost_is_left_and_named(tmp_path):
 KILLED = """
 import os, signal, sys
 import ampstore
+from ampstore.transfer import copying
+
+copying.WORTH_THREADS = 0
 
 def progress(done, total):
     if done >= 2000:
@@ -242,6 +246,7 @@ def test_a_copy_that_was_killed_goes_on(tmp_path, raw, jobs):
 def test_several_threads_copy_the_same_rows_in_the_same_order(place, tmp_path, monkeypatch, kind, jobs):
     """Chunks are read, written and read back at once; what is damaged, conflicts or was there is told as by one."""
     monkeypatch.setattr(copying, "_CHUNK_BYTES", 1500)
+    monkeypatch.setattr(copying, "WORTH_THREADS", 0)
     values = {f"{7 * n % 2500:05}": [n, n / 2] for n in range(2500)}
     source = store(tmp_path / "a.db", values)
     damaged, differing = "00007", "00014"
@@ -258,6 +263,21 @@ def test_several_threads_copy_the_same_rows_in_the_same_order(place, tmp_path, m
     assert list(contents(place(kind, "b"), kind).items()) == list(expected.items())
 
 
+@pytest.mark.parametrize(("size", "several"), [(100, False), (40_000, True)])
+def test_small_values_go_from_file_to_file_in_one_thread(tmp_path, monkeypatch, size, several):
+    """However many are allowed: there they only wait for each other."""
+    writers, put = set(), StoreTarget.put
+
+    def noting(self, *arguments):
+        writers.add(threading.get_ident())
+        return put(self, *arguments)
+
+    monkeypatch.setattr(StoreTarget, "put", noting)
+    source = store(tmp_path / "a.db", {str(n): os.urandom(size) for n in range(20)})
+    assert ampstore.copy(source, tmp_path / "b.db", jobs=4).written == 20
+    assert (writers != {threading.get_ident()}) == several
+
+
 def test_an_error_of_the_writing_thread_ends_the_copy_and_the_same_call_goes_on(tmp_path, monkeypatch, raw):
     """It is raised as it is; nothing is written after it, and no thread is left."""
     source = store(tmp_path / "a.db", {f"{n:05}": [n] for n in range(3500)})
@@ -269,6 +289,7 @@ def test_an_error_of_the_writing_thread_ends_the_copy_and_the_same_call_goes_on(
             raise StoreError("b.db", "the disk is full")
         return put(self, rows, seen, side)
 
+    monkeypatch.setattr(copying, "WORTH_THREADS", 0)
     with monkeypatch.context() as patched:
         patched.setattr(StoreTarget, "put", failing)
         with pytest.raises(StoreError, match="the disk is full"):

@@ -54,6 +54,9 @@ _PREFERENCES: dict[str | None, _Choice] = {
 }
 _OWN_FACTS = ("store", "created_by", "created_at", "needs", GAPS, "compacted", FOLDED, NOTE)
 _RUN = "run "
+WORTH_THREADS = 16 << 10
+"""Bytes of a payload, on the average of the first entries, from which on threads pay between two files."""
+
 _CHUNK_BYTES = 8 << 20
 """Payload of a chunk where several are in memory at once: being read, waiting, being written, being read back."""
 
@@ -86,8 +89,8 @@ def copy(
         As in `Store`; needed only for values that have to be decoded, from and to the legacy layout.
     jobs : int
         Between two stores: with more than 1, chunks are read, written and read back at the same time, in that
-        many threads or a few more. From the legacy layout: processes that read and encode files; a script then
-        needs `if __name__ == "__main__"`.
+        many threads or a few more, unless small values go from file to file, where one thread is faster. From the
+        legacy layout: processes that read and encode files; a script then needs `if __name__ == "__main__"`.
     dry_run : bool
         Read everything that would be copied, write nothing.
     progress : callable(done, total), optional
@@ -234,7 +237,7 @@ class _Copy:
 
     def __init__(self, source: Side, target: Target, report: Copied, choose: _Choice, jobs: int) -> None:
         self.source, self.target, self.report, self.choose = source, target, report, choose
-        several = jobs > 1 and isinstance(target, StoreTarget)
+        several = jobs > 1 and isinstance(target, StoreTarget) and _threads_pay(source, target)
         self.threads = 1 if several else 0
         self.readers = jobs - 1 if several and isinstance(source, StoreSide) else 0
         self.most = _CHUNK_BYTES if several else CHUNK_BYTES
@@ -322,6 +325,15 @@ class _Copy:
         self.report.written += len(written)
         self.report.overwritten += sum(row.key in chunk.seen for row in written)
         self.report.bytes_before += sum(len(row.payload) for row in written)
+
+
+def _threads_pay(source: Side, target: StoreTarget) -> bool:
+    """Whether threads gain time: not where small values go from file to file, as Python's own work has one core."""
+    if not isinstance(source, StoreSide) or source.store.path is None or target.store.path is None:
+        return True
+    backend = source.store.backend
+    heads = backend.heads(0, backend.last_id())
+    return sum(head.stored for _, head in heads) >= WORTH_THREADS * len(heads)
 
 
 def _version(head: Head, side: Side) -> Version:
