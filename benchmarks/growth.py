@@ -32,8 +32,12 @@ MANY = ("ampstore", "sqlite3 loop", "LMDB, no sync")
 LARGE = ("ampstore", "sqlite3 loop", "diskcache", "LMDB, no sync", "legacy loose")
 LISTING = "listing of loose files"
 SMALLEST = 1000
-ENTRIES = {"quick": (200, 1_000), "default": (1_000, 10_000, 100_000), "full": (1_000, 10_000, 100_000, 1_000_000)}
-ENTRIES["huge"] = (1_000, 1_000_000, 10_000_000)
+ENTRIES = {
+    "quick": (200, 1_000),
+    "default": (1_000, 10_000, 100_000),
+    "full": (1_000, 10_000, 100_000, 1_000_000),
+    "huge": (1_000, 1_000_000, 10_000_000),
+}
 BYTES = {"quick": 10**4, "default": 10**7, "full": 10**8, "huge": 10**4}
 ROUNDS = {"quick": 2, "default": 3, "full": 3, "huge": 3}
 MOST_LISTED = 100_000

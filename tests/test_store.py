@@ -524,6 +524,10 @@ def wal_size(path):
         return 0
 
 
+FRAME = 4096 + 24
+"""Bytes of the WAL for each page that was written, in every store that ampstore made."""
+
+
 def write_and_watch(path, count):
     """Write small entries, a commit each; the largest WAL that was seen."""
     largest = 0
@@ -555,7 +559,7 @@ def _write_small(path, worker):
 
 
 def test_a_checkpoint_waits_for_as_much_wal_as_it_may_have(path):
-    """Rows that share pages: the writer learns how little of the WAL they take."""
+    """Rows that share pages take little of it."""
     checkpoints = []
     with Store(path) as store:
         connection = store._backend.connection()
@@ -563,7 +567,26 @@ def test_a_checkpoint_waits_for_as_much_wal_as_it_may_have(path):
         for n in range(6000):
             store[f"{n % 100}"] = n
         connection.set_trace_callback(None)
-    assert 1 < len(checkpoints) <= 1 + 6000 * 2 * wal.FRAME // wal.WAL_BOUND
+    assert 1 < len(checkpoints) <= 1 + 6000 * 2 * FRAME // wal.WAL_BOUND
+
+
+def test_what_is_in_the_wal_is_what_sqlite_counts(path):
+    """Also while its file is longer, written again from the beginning; asked by plain sqlite3."""
+    rng = random.Random(5)
+    restarted = 0
+    with Store(path) as store, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.execute("PRAGMA wal_autocheckpoint=0")
+        for _ in range(40):
+            for n in range(rng.randrange(1, 60)):
+                store[str(n)] = rng.randbytes(rng.randrange(5000))
+            size, found = wal_size(path), wal._beyond(0, f"{path}-wal")
+            busy, frames, moved = plain.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            assert (busy, moved) == (0, frames)
+            assert (found.used, found.size) == (32 + frames * FRAME, size)
+            restarted += found.used < size
+            assert wal._beyond(found.used, f"{path}-wal") is None
+            assert wal._beyond(found.used - FRAME - 32, f"{path}-wal").used == found.used
+    assert restarted > 20
 
 
 def test_the_wal_stays_bounded_with_several_writers(path):

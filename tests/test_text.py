@@ -117,11 +117,30 @@ def test_an_array_that_gets_no_state_is_none():
     assert isinstance(quickly(data)[0], numpy.ndarray)
 
 
+def test_the_rest_of_long_lines_makes_no_difference():
+    """Cut or not, a stream is text or it is not; what was cut comes back as it was."""
+    rng = random.Random(3)
+    value = ["V" * 400, "(S" * 300, numpy.arange(200), b"S" * 300, {"(V" * 200: numpy.ones(100)}, "x" * 500]
+    data, found = pickle.dumps(value, 0), set()
+    assert Text(data)._cuts
+    for number in range(2000):
+        changed = bytearray(data)
+        for _ in range(number and rng.randrange(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.choice(b"VS(\n.\0\xffcFp" + data)
+        cut, whole = Text(bytes(changed)), Text(bytes(changed))
+        whole._short, whole._cuts = bytes(changed), []
+        assert cut.is_text() == whole.is_text()
+        assert cut.with_calls() == whole.with_calls()
+        found.add(cut.is_text())
+    assert found == {True, False}
+    assert same(load_legacy("key", data, Rule()), carefully(data))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_changed_bytes_are_never_read_otherwise_than_with_care(seed):
     """Whatever the fast way makes of a damaged stream, the careful one makes the same, or refuses it."""
     rng = random.Random(seed)
-    value = [numpy.arange(4), (numpy.eye(2), "text"), numpy.float64(2), numpy.arange(4)]
+    value = [numpy.arange(4), (numpy.eye(2), "text"), numpy.float64(2), numpy.arange(4 if seed else 400)]
     data = pickle.dumps(value, 0)
     different = 0
     for _ in range(3000):

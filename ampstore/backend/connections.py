@@ -67,9 +67,9 @@ class PerThread(threading.local):
 
     `unchecked` bytes were written since it looked at the WAL. Of the pages with this `salt` it moved those it could
     into the main file, and tries again beyond `upto` bytes. `grouped` commits are put on the disk by `Flush`. An
-    `impatient` connection has a shorter time-out for now. `counted` is a
-    state of the rows and their number. `changes` is the number of changed rows before the
-    transaction, `commit` its number among the durable ones, 0 if it changed nothing.
+    `impatient` connection has a shorter time-out for now. `counted` is a state of the rows and their number.
+    `changes` is the number of changed rows before the transaction, `commit` its number among the durable ones, 0 if
+    it changed nothing.
     """
 
     connection: sqlite3.Connection | None = None

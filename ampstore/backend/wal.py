@@ -34,9 +34,6 @@ hold back is done next time, when the WAL has grown by half: a long reader costs
 
 Mode = Literal["FULL", "TRUNCATE"]
 
-FRAME = 4096 + 24
-"""Bytes of the WAL for each page that was written, in every store that ampstore made."""
-
 UNCHECKED = 128 << 10
 """Bytes written by one connection between two looks at the WAL."""
 
@@ -75,7 +72,7 @@ class Wal:
         local.unchecked = 0
         try:
             found = _beyond(WAL_BOUND, self._connections.wal)
-        except OSError:  # there is no WAL
+        except OSError:  # there is no WAL, or no descriptor left to look at it: the value is stored all the same
             return
         # While somebody reads what is in it, it goes on growing, and a checkpoint for each bit of it helps nobody.
         if found and (found.salt != local.salt or found.used > local.upto):

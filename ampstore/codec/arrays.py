@@ -158,8 +158,7 @@ def _check_shape(shape: Any, kind: Any) -> int:
     """Number of items of an array."""
     check(type(shape) is tuple, "ndarray")
     for length in shape:  # a microsecond less than `all`, for each of the arrays
-        if type(length) is not int or length < 0:
-            check(False, "ndarray")
+        check(type(length) is int and length >= 0, "ndarray")
     count: int = math.prod(shape)
     check(kind.itemsize > 0 or count <= _MOST_EMPTY_ITEMS, "ndarray")
     return count

@@ -10,7 +10,6 @@ import functools
 import marshal
 import pickle
 import sys
-from array import array
 from collections.abc import Callable, Iterator
 from itertools import chain, compress
 from typing import Any
@@ -96,6 +95,8 @@ def _marshalled(leaves: list[Any]) -> bytes:
 
 
 def _doubles(leaves: list[Any]) -> bytes:
+    from array import array  # a library of its own, which most programs never need
+
     return array("d", leaves).tobytes()  # a fifth of what marshal takes for them
 
 

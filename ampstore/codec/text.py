@@ -84,5 +84,6 @@ class Text:
         if not self._has_arrays:
             return None
         called = pattern(_ARRAY).sub(rb"R\1\2R\1", self._short)
-        parts = called.split(_CUT)
-        return b"".join(chain.from_iterable(zip(parts, [*self._cuts, b""], strict=True))) if self._cuts else called
+        if not self._cuts:
+            return called
+        return b"".join(chain.from_iterable(zip(called.split(_CUT), [*self._cuts, b""], strict=True)))

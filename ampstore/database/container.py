@@ -140,7 +140,7 @@ class FileDatabase(TieredEntries):
     def rekey(
         self, images: Images, old: str, new: str = "v2", *, dry_run: bool = False, progress: Progress | None = None
     ) -> Rekeyed:
-        """Change the keys from one scheme of hashes to another, as `ampstore.transfer.rekeying`.
+        """Change the keys from one scheme of hashes to another, as `ampstore.transfer.rekey`.
 
         Loose files and archive are folded first, as `archive` does.
 

@@ -54,6 +54,7 @@ _PREFERENCES: dict[str | None, _Choice] = {
 }
 _OWN_FACTS = ("store", "created_by", "created_at", "needs", GAPS, "compacted", FOLDED, NOTE)
 _RUN = "run "
+
 WORTH_THREADS = 16 << 10
 """Bytes of a payload, on the average of the first entries, from which on threads pay between two files."""
 
