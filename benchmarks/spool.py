@@ -23,7 +23,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ampstore.codec import Codec, dump_legacy
+from ampstore.codec import Codec
+from ampstore.codec.legacy import dump_legacy
 from ampstore.codec.safe import Rule
 from ampstore.legacy.loose import Loose
 from ampstore.spool import Record, Spool

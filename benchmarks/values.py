@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ampstore.codec import Rule, load_legacy
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.safe import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "amp-databases.tar.gz"

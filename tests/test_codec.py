@@ -28,7 +28,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ampstore.codec as codec_module
-from ampstore.codec import Blob, Codec, Rule, load_legacy, same, summarise
+from ampstore.codec import Blob, Codec, same, summarise
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.safe import Rule
 from ampstore.errors import CorruptEntryError, EncodeError, EntryTooLargeError, ForbiddenGlobalError, UnknownCodecError
 
 

@@ -8,7 +8,9 @@ import pickle
 import pytest
 
 from ampstore import errors
-from ampstore.codec import Codec, Rule, load_legacy
+from ampstore.codec import Codec
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.safe import Rule
 
 PUBLIC = {
     name: cls

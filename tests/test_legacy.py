@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from ampstore import FileDatabase, LegacyDatabase
-from ampstore.codec import Rule, load_legacy
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.safe import Rule
 from ampstore.errors import (
     AccessError,
     DamagedArchiveError,

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from ampstore import FileDatabase, Store
 from ampstore.cli import main
-from ampstore.codec import Rule
+from ampstore.codec.safe import Rule
 from ampstore.errors import BusyError, MissingStoreError
 from ampstore.legacy import Archive, Container, LegacyDatabase, maintenance_lock
 from ampstore.transfer import Report, export_legacy, find_containers, folding, import_legacy

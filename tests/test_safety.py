@@ -26,9 +26,11 @@ import ase.constraints
 import numpy as np
 import pytest
 
-from ampstore.codec import Rule, load_legacy, same
 from ampstore.codec import safe as codec_safe
+from ampstore.codec import same
+from ampstore.codec.legacy import load_legacy
 from ampstore.codec.opcodes import check_memo, check_stream, may_nest_deeply
+from ampstore.codec.safe import Rule
 from ampstore.errors import CodecError, CorruptEntryError, EncodeError, ForbiddenGlobalError, LegacyPickleError
 
 OURS = (ForbiddenGlobalError, CorruptEntryError, LegacyPickleError)
@@ -623,7 +625,8 @@ def test_allowed_packages_lend_only_what_they_define(unchanged):
 
 BOMB = """
 import resource, sys, time
-from ampstore.codec import Rule, load_legacy
+from ampstore.codec.safe import Rule
+from ampstore.codec.legacy import load_legacy
 import numpy, ase
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from ampstore.errors import CodecError
@@ -936,7 +939,7 @@ def test_nothing_is_known_by_its_hash_where_hashes_can_be_foreseen():
     """PYTHONHASHSEED tells an attacker which streams have the same hash."""
     program = """
 import pickle
-from ampstore.codec import Rule
+from ampstore.codec.safe import Rule
 rule = Rule()
 rule.loads("key", pickle.dumps([1.0], 5))
 print(len(rule._sound))

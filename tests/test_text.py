@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampstore.codec import Rule, load_legacy, readers, same
+from ampstore.codec import readers, same
 from ampstore.codec.guard import Guard
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.safe import Rule
 from ampstore.codec.text import Text
 
 PLAIN = given_numpy.arrays(

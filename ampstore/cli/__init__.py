@@ -12,7 +12,8 @@
     annealing   anneal-report
     shell       completion
 
-A module is imported when one of its commands is used, so that `ampstore ls` does not wait for the others.
+A module is imported when one of its commands is used, so that `ampstore ls` does not wait for the others, and
+`ampstore --help` for none.
 
 Exit codes: 0 all is well; 1 something is damaged, missing or was left behind; 2 wrong usage, also a
 path that is no store; 3 the store cannot be used now (busy, no permission, disk); 130 interrupted.
@@ -35,33 +36,33 @@ from ampstore.errors import (
 )
 
 COMMANDS = {
-    "anneal-report": "annealing",
-    "archive": "moving",
-    "backup": "moving",
-    "compact": "compacting",
-    "completion": "shell",
-    "copy": "copying",
-    "cores": "machine",
-    "diff": "copying",
-    "doctor": "machine",
-    "export": "moving",
-    "get": "looking",
-    "info": "looking",
-    "ls": "looking",
-    "merge": "copying",
-    "migrate": "moving",
-    "put": "changing",
-    "rekey": "changing",
-    "report": "watching",
-    "restore": "moving",
-    "rm": "changing",
-    "salvage": "moving",
-    "sql": "looking",
-    "top": "watching",
-    "upgrade": "moving",
-    "verify": "looking",
+    "anneal-report": ("annealing", "Show searches by simulated annealing, from their logs."),
+    "archive": ("moving", "Fold loose files and archive.tar.gz into the store."),
+    "backup": ("moving", "Copy a store, verified, while others use it."),
+    "compact": ("compacting", "Store every entry in less space."),
+    "completion": ("shell", "Print the completion for bash, zsh or fish."),
+    "copy": ("copying", "Copy the entries of one store into another, verified."),
+    "cores": ("machine", "Show the hosts and cores of this batch job."),
+    "diff": ("copying", "List what two stores do not have in common."),
+    "doctor": ("machine", "Look at the place of a store and say what to do."),
+    "export": ("moving", "Write a database as files that real Amp reads."),
+    "get": ("looking", "Print the value of an entry, or of several."),
+    "info": ("looking", "Show what a database holds: entries, sizes, format."),
+    "ls": ("looking", "List entries: key, kind, sizes, time of writing."),
+    "merge": ("copying", "Copy the entries of several stores into one."),
+    "migrate": ("moving", "Fold legacy pickles into stores, verified."),
+    "put": ("changing", "Store one entry."),
+    "rekey": ("changing", "Change keys from one hash scheme to another."),
+    "report": ("watching", "Write one HTML file about a store."),
+    "restore": ("moving", "Put a backup in the place of a store."),
+    "rm": ("changing", "Delete entries from every tier."),
+    "salvage": ("moving", "Get what is undamaged out of a damaged store."),
+    "sql": ("looking", "Ask a store with SQL, read-only."),
+    "top": ("watching", "Watch a calculation: done, claimed, rate, time left."),
+    "upgrade": ("moving", "Bring a store to the format of this ampstore."),
+    "verify": ("looking", "Read everything and list what is damaged."),
 }
-"""Module of each command; its function there has the same name, with _ for -."""
+"""Module of each command, and what it does in a line; its function there has the same name, with _ for -."""
 
 _USAGE = (LocationError, MissingStoreError, NotAStoreError, FileExistsError)
 _NOT_NOW = (AccessError, BusyError, ConnectionLostError, StorageError)
@@ -76,8 +77,15 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"{__name__}.{COMMANDS[cmd_name]}")
-        return getattr(module, cmd_name.replace("-", "_"))  # type: ignore[no-any-return]
+        name, about = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"{__name__}.{name}"), cmd_name.replace("-", "_"))
+        command.short_help = about
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list of commands, which imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in sorted(COMMANDS.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,6 +1,5 @@
 """Commands that change nothing: info, ls, get, verify, sql."""
 
-import heapq
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -69,6 +68,8 @@ def ls(path: Path | str, pattern: str, limit: int, as_json: bool, sort: str, rev
     with open_target(path) as target:
         found: Iterable[Entry] = listing(target, Choice.of(pattern, **filters))
         if sort != "key" or reverse:
+            import heapq
+
             order = attrgetter(sort)
             top = heapq.nlargest if reverse else heapq.nsmallest
             found = top(limit, found, order) if limit else sorted(found, key=order, reverse=reverse)

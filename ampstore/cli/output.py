@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -48,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
     terminal = sys.stdout.isatty()
-    if terminal and sum(widths) + len(widths) - 1 > shutil.get_terminal_size().columns:
+    if terminal and sum(widths) + len(widths) - 1 > _terminal_columns():
         _print_folded(columns, cells, right)
         return
     header, *lines = (_line(row, widths, right) for row in (columns, *cells))
@@ -61,6 +60,12 @@ def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> s
     gaps = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
     padded = [gap + cell if end else cell + gap for cell, gap, end in zip(row, gaps, right, strict=True)]
     return " ".join(padded).rstrip()
+
+
+def _terminal_columns() -> int:
+    from shutil import get_terminal_size  # with the modules of compression, 5 ms
+
+    return get_terminal_size().columns
 
 
 def _width(text: str) -> int:

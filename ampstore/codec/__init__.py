@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from ampstore.codec import columns, plugins, vectors
+from ampstore.codec.allowed import ANYTHING, Allowed, checked
 from ampstore.codec.compress import compress, decompress
 from ampstore.codec.dictionaries import Dictionaries, Dictionary
+from ampstore.codec.garbage import LARGE, no_garbage_collection
 from ampstore.codec.kind import summarise
-from ampstore.codec.legacy import dump_legacy, ends_whole, load_legacy
 from ampstore.codec.naming import BUILTIN, COLUMNS, PICKLE, VECTORS, ZSTD, parse
 from ampstore.codec.recoding import Recipe, from_planes
-from ampstore.codec.safe import ANYTHING, LARGE, Allowed, Rule, no_garbage_collection
 from ampstore.codec.same import same
 from ampstore.errors import (
     CorruptEntryError,
@@ -45,17 +45,15 @@ from ampstore.errors import (
 if TYPE_CHECKING:
     import hashlib
 
+    from ampstore.codec.safe import Rule
+
 __all__ = [
     "ANYTHING",
     "PICKLE",
     "Allowed",
     "Blob",
     "Codec",
-    "Rule",
-    "dump_legacy",
-    "ends_whole",
     "intact",
-    "load_legacy",
     "same",
     "summarise",
 ]
@@ -130,7 +128,7 @@ class Codec:
         *,
         dictionaries: Callable[[int], bytes | None] = lambda _: None,
     ) -> None:
-        self.rule = Rule(allow)
+        self.allow = checked(allow)
         self.level = level
         self.codecs = tuple(codecs)
         self._plugins = [(name, _plugin(None, name)) for name in self.codecs]
@@ -138,10 +136,17 @@ class Codec:
         self._failures: dict[str, int] = {}
         self._misfits: dict[str, int] = {}
 
+    @functools.cached_property
+    def rule(self) -> "Rule":
+        """What pickles may name. Made by the first that is read or written: `safe` takes 5 ms to import."""
+        from ampstore.codec.safe import Rule
+
+        return Rule(self.allow)
+
     @property
     def options(self) -> tuple[Allowed, int, tuple[str, ...]]:
         """What another process needs to make the same codec, without the dictionaries: `Codec(*options)`."""
-        return self.rule.allow, self.level, self.codecs
+        return self.allow, self.level, self.codecs
 
     def reading_from(self, dictionaries: Callable[[int], bytes | None]) -> "Codec":
         """As this codec, for payloads that come from another place."""
@@ -186,7 +191,9 @@ class Codec:
         return stream
 
     def load_legacy(self, key: str, data: bytes) -> object:
-        """Value of one legacy file under the same rule; see `ampstore.codec.load_legacy`."""
+        """Value of one legacy file under the same rule; see `ampstore.codec.legacy.load_legacy`."""
+        from ampstore.codec.legacy import load_legacy  # a program that meets no legacy files starts without it
+
         return load_legacy(key, data, self.rule)
 
     def _pack(self, codec: str, kind: str, stream: bytes) -> Blob:

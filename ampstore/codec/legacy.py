@@ -10,8 +10,9 @@ import contextlib
 import io
 import re
 
+from ampstore.codec.garbage import LARGE, no_garbage_collection
 from ampstore.codec.opcodes import DEEPEST, check_memo, may_nest_deeply
-from ampstore.codec.safe import LARGE, Rule, no_garbage_collection
+from ampstore.codec.safe import Rule
 from ampstore.codec.same import same
 from ampstore.codec.text import Text
 from ampstore.errors import CodecError, LegacyPickleError

@@ -18,28 +18,23 @@ The same rule holds when writing, so that nobody stores what cannot be read back
 a class or function may be written as the builder of an instance, not as a value of its own.
 """
 
-import contextlib
 import functools
-import gc
 import importlib
 import io
 import os
 import pickle
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
+from ampstore.codec.allowed import ANYTHING, Allowed, checked
 from ampstore.codec.arrays import NeedsCare
+from ampstore.codec.garbage import LARGE, no_garbage_collection
 from ampstore.codec.names import CLASSES, GUARDS, ODD_METHOD, canonical, plain_slice, stand_in
 from ampstore.codec.opcodes import check_stream, may_nest_deeply
 from ampstore.codec.readers import CarefulReader, Reader
 from ampstore.errors import CodecError, CorruptEntryError, EncodeError, ForbiddenGlobalError
-
-Anything = Literal["*"]
-Allowed = Iterable[str] | Anything
-ANYTHING: Anything = "*"
 
 PROTOCOL = 5
 
@@ -52,22 +47,6 @@ MOST_SOUND = 1 << 16
 # Python's hash of bytes is SipHash with a secret of this process, so nobody outside can make a stream that has the hash
 # of another; unless the user has said what the secret is.
 _SECRET_HASHES = os.environ.get("PYTHONHASHSEED", "random") in ("", "random")
-
-LARGE = 64 << 10
-"""Bytes of a stream from which on the garbage collector is paused while it is read."""
-
-
-@contextlib.contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Pause the collector: it would walk thousands of new lists again and again, and find nothing."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class Rule:
@@ -86,10 +65,8 @@ class Rule:
     """
 
     def __init__(self, allow: Allowed = ()) -> None:
-        if isinstance(allow, str) and allow != ANYTHING:
-            raise TypeError(f'allow={allow!r}: give a list, allow=["{allow}"], or "*" for everything')
-        self.anything = allow == ANYTHING
-        self.allow = ANYTHING if self.anything else tuple(allow)
+        self.allow = checked(allow)
+        self.anything = self.allow == ANYTHING
         self._found: dict[tuple[str, str], object] = {}
         self.writable: dict[type, bool] = {}
         self._writers: list[_Writer] = []

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from ampstore.codec import Rule
+from ampstore.codec.safe import Rule
 from ampstore.durable import sync
 from ampstore.errors import DamagedArchiveError, StorageError
 from ampstore.legacy.loose import LARGEST, file_error, file_errors, holds_value, remove_if

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ampstore.codec import Allowed, Rule, dump_legacy, load_legacy
+from ampstore.codec import Allowed
+from ampstore.codec.legacy import dump_legacy, load_legacy
+from ampstore.codec.safe import Rule
 from ampstore.durable import make_directory
 from ampstore.errors import (
     AccessError,

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ampstore.codec import Rule, ends_whole, load_legacy
+from ampstore.codec.legacy import ends_whole, load_legacy
+from ampstore.codec.safe import Rule
 from ampstore.durable import make_directory, sync
 from ampstore.errors import (
     AccessError,

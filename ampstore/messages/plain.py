@@ -18,7 +18,7 @@ from typing import Any
 
 import zmq
 
-from ampstore.codec import Rule
+from ampstore.codec.safe import Rule
 from ampstore.errors import CodecError
 from ampstore.latelog import late_logger
 

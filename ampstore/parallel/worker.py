@@ -30,7 +30,7 @@ from ampstore.parallel.channel import receive_frame, send_frame
 from ampstore.parallel.work import Failure, Function
 
 if TYPE_CHECKING:
-    from ampstore.codec import Rule
+    from ampstore.codec.safe import Rule
 
 MASTER_IS_GONE = 3
 
@@ -106,7 +106,7 @@ def loads(data: bytes) -> Any:
 @functools.cache
 def safe_rule() -> "Rule":
     """What results may name that come from other machines: values as a store keeps them, or their blobs."""
-    from ampstore.codec import Rule
+    from ampstore.codec.safe import Rule
 
     return Rule(["ampstore.codec.Blob"])
 

@@ -16,12 +16,12 @@ from ampstore.store.care import Damage, Stats
 from ampstore.store.claims import LEASE, Claims
 from ampstore.store.entries import Entries
 from ampstore.store.opening import Flag, locate, open_backend
-from ampstore.store.orphans import LeftOver, left_overs
 from ampstore.store.streams import Streams
 
 if TYPE_CHECKING:
     from ampstore.backend import Backend
     from ampstore.store.compaction import Compaction, Progress
+    from ampstore.store.orphans import LeftOver
 
 RUN = "run "
 """What the names of notes about runs of calculations begin with; `info` is about the store."""
@@ -126,7 +126,7 @@ class Store(Entries):
 
     def __reduce__(self) -> tuple[object, ...]:
         flag = "c" if self.flag == "n" else self.flag
-        return _reopen, (self.location, flag, self.codec.rule.allow, self._options)
+        return _reopen, (self.location, flag, self.codec.allow, self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -203,8 +203,10 @@ class Store(Entries):
         """Everything that is damaged, found by reading all of it: pages, checksums, pickles."""
         return care.verify(self.backend, self.codec)
 
-    def left_overs(self) -> Iterator[LeftOver]:
+    def left_overs(self) -> Iterator["LeftOver"]:
         """What belongs to nothing any more: unfinished copies, claims of the dead, dictionaries that nobody needs."""
+        from ampstore.store.orphans import left_overs
+
         return left_overs(self.backend)
 
     def globals(self) -> Counter[str]:

@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ampstore.codec import Allowed, Blob, Codec, load_legacy, same
-from ampstore.codec.safe import no_garbage_collection
+from ampstore.codec import Allowed, Blob, Codec, same
+from ampstore.codec.garbage import no_garbage_collection
+from ampstore.codec.legacy import load_legacy
 from ampstore.errors import AmpstoreError, DamagedArchiveError, StoreError
 from ampstore.legacy import Container, Stamp
 

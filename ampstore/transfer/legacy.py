@@ -5,7 +5,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ampstore.codec import Allowed, Codec, Rule, dump_legacy, load_legacy, same
+from ampstore.codec import Allowed, Codec, same
+from ampstore.codec.legacy import dump_legacy, load_legacy
+from ampstore.codec.safe import Rule
 from ampstore.durable import make_directory, sync
 from ampstore.errors import AmpstoreError, MissingStoreError
 from ampstore.legacy import Container, Problem, check_name, container_path, maintenance_lock

@@ -16,7 +16,9 @@ import time
 import ase
 import numpy as np
 
-from ampstore.codec import Rule, load_legacy, safe
+from ampstore.codec import safe
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.safe import Rule
 from ampstore.errors import CodecError, CorruptEntryError, ForbiddenGlobalError, LegacyPickleError
 
 OURS = (ForbiddenGlobalError, CorruptEntryError, LegacyPickleError)

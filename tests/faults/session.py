@@ -25,7 +25,8 @@ import numpy
 
 import ampstore
 import ampstore.backend.wal
-from ampstore.codec import Rule, dump_legacy
+from ampstore.codec.legacy import dump_legacy
+from ampstore.codec.safe import Rule
 from ampstore.errors import AmpstoreError
 from ampstore.legacy.loose import Loose
 from ampstore.transfer import export_legacy, import_legacy

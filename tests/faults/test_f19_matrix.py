@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import ampstore
-from ampstore.codec import Rule, load_legacy, same
+from ampstore.codec import same
+from ampstore.codec.legacy import load_legacy
+from ampstore.codec.safe import Rule
 from faults.old_pickles import VALUES
 
 PROGRAM = Path(__file__).with_name("old_pickles.py")

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy
 
 from ampstore import FileDatabase
-from ampstore.codec import Rule, dump_legacy
+from ampstore.codec.legacy import dump_legacy
+from ampstore.codec.safe import Rule
 from ampstore.errors import AmpstoreError, BusyError
 from ampstore.legacy.loose import Loose
 from ampstore.transfer import import_legacy
