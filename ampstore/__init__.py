@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ampstore import errors
 from ampstore.errors import *  # noqa: F403 - every error is public
+from ampstore.late import late_names
 
 if TYPE_CHECKING:
     from ampstore import log as log
@@ -113,6 +114,8 @@ _HOMES = {
 _ERRORS = [name for name in vars(errors) if name.endswith("Error")]
 __all__ = [*_HOMES, *_ERRORS]  # noqa: PLE0604
 
+_late = late_names(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
@@ -121,10 +124,7 @@ def __getattr__(name: str) -> object:
         return version()
     if name == "log":
         return import_module("ampstore.log")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ampstore' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"ampstore.{_HOMES[name]}"), name)
-    return found
+    return _late(name)
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from ampstore.durable import sync
 from ampstore.errors import BusyError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.owner import has_ended, new_owner
 
 log = late_logger(__name__)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Self
 
 from ampstore.errors import TimerError
-from ampstore.latelog import package_logger
+from ampstore.late import package_logger
 
 if TYPE_CHECKING:
     StdlibLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]

@@ -18,7 +18,7 @@ from typing import Literal, cast
 
 from ampstore.errors import NetworkFileSystemError, SettingError
 from ampstore.filesystem import FileSystem, file_system
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 log = late_logger(__name__)
 

@@ -12,7 +12,7 @@ from pickle import DEFAULT_PROTOCOL, HIGHEST_PROTOCOL
 
 from ampstore.backend import Durability
 from ampstore.codec import Allowed
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.store import Flag, Store
 
 log = late_logger(__name__)

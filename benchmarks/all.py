@@ -60,6 +60,8 @@ SECTIONS = {
     "images": Section(
         "benchmarks.images", ("quick",), TABLES, ("--only", "hashing", "--only", "nothing", "--rounds", "3")
     ),
+    "startup": Section("benchmarks.startup", ("quick", "full"), TABLES),
+    "threads": Section("benchmarks.threads", ("quick", "full"), TABLES),
     "annealing": Section("benchmarks.annealing", ("quick",), {"--json": "json"}, ("--only", "overhead")),
 }
 

@@ -190,6 +190,8 @@ def _others() -> Iterator[Target]:
     yield Target(
         "annealing, a step at 1,000 parameters", "to simanneal", "annealing", 1 / 2.5, metric("step | simanneal")
     )
+    for command in ("ampstore --help", "ampstore ls"):
+        yield Target("a new process", f"{command}, ms", "startup", 150.0, metric(f"{command} | ms"))
     yield Target(
         "a new process", "import, open, get, to diskcache", "peers", 1.3, of_peers(SMALL, "first get", "diskcache")
     )

@@ -250,3 +250,28 @@ def test_random_batches_are_timed_for_every_reader(tmp_path):
     assert list(times) == ["ampstore", *(name for name in readers.PEERS if is_present(name))]
     assert all(len(found[0]) == 2 for found in times.values())
     assert "ampstore" in str(readers.sheet("title", times).rows)
+
+
+def test_the_start_of_commands_is_timed_from_outside(tmp_path):
+    """Each command line works, and the two that a person waits for become metrics, in milliseconds."""
+    from benchmarks import startup
+
+    found = startup.measure(1, tmp_path)
+    assert {startup.PYTHON, startup.CLICK, startup.HELP, startup.LS, startup.GET} <= set(found)
+    assert all(len(times) == 1 and times[0] > 0 for times in found.values())
+    assert startup.as_document(found)["metrics"]["ampstore ls | ms"] == pytest.approx(
+        [1e3 * found[startup.LS][0]], rel=1e-3
+    )
+    assert [row[0] for row in startup.sheet(found).rows] == list(found)
+
+
+def test_several_threads_are_timed_beside_one():
+    """A ratio for each round, of encoding and of decoding."""
+    from benchmarks import threads
+
+    found = {"generic 1 kB": threads.measure(Values("generic 1 kB", 20, generic), 2, 2)}
+    assert all(len(found["generic 1 kB"][name]) == 2 for name in threads.OPERATIONS)
+    assert sorted(threads.as_document(found)["metrics"]) == [
+        f"generic 1 kB | {name} | one thread" for name in ("decode", "encode")
+    ]
+    assert len(threads.sheet(found, 2).rows) == 1

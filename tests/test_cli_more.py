@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -249,6 +250,20 @@ def test_starting_a_command_imports_nothing_heavy(file, arguments):
     heavy = {"ase", "sqlalchemy", "alembic", "zmq", "matplotlib", "distributed", "psycopg", "importlib.metadata"}
     heavy |= {"rich", "numpy", "ctypes", "logging", "socket", "fractions", "ampstore.store.compaction"}
     assert not loaded & {*heavy, "ampstore.database", "ampstore.transfer"}
+
+
+def test_the_list_of_commands_imports_none_of_them_and_cuts_no_line():
+    """What each does in a line stands beside its module; its own page has the rest."""
+    program = (
+        "import sys; sys.argv[1:] = ['--help']\nfrom ampstore.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\nprint('MODULES', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    listing, modules = done.stdout.split("MODULES")
+    assert not [name for name in modules.split() if name.startswith(("ampstore.cli.", "ampstore.store"))]
+    for name, (_, about) in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(about)}$", listing, re.MULTILINE)
+        assert main.get_command(None, name).get_short_help_str(limit=80) == about
 
 
 def test_a_row_is_one_line_in_a_pipe_and_folded_in_a_narrow_terminal(tmp_path):

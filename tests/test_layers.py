@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "durable", "ddl", "filesystem", "latelog"},
+    {"errors", "durable", "ddl", "filesystem", "late"},
     {"log", "owner", "network"},
     {"lease"},
     {"codec", "tables", "images", "cores"},

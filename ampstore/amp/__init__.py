@@ -14,10 +14,10 @@ behind it. Names of `amp.utilities` that are not here (`check_images`, `logo`, `
     workers     worker processes on ampstore as well
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ampstore.amp.overlay import NAMES, install, uninstall
+from ampstore.late import late_names
 
 if TYPE_CHECKING:
     from ampstore.amp.data import Data as Data
@@ -42,12 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [*NAMES, "install", "uninstall"]  # noqa: PLE0604
 
-
-def __getattr__(name: str) -> object:
-    if name not in NAMES:
-        raise AttributeError(f"module 'ampstore.amp' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"ampstore.{NAMES[name]}"), name)
-    return found
+__getattr__ = late_names(__name__, NAMES)
 
 
 def __dir__() -> list[str]:

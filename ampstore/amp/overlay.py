@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ampstore.amp.workers import on_ampstore
 from ampstore.errors import AmpMissingError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 log = late_logger(__name__)
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 log = late_logger(__name__)
 

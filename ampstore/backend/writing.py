@@ -21,7 +21,7 @@ from ampstore.backend.turns import Turns
 from ampstore.backend.wal import WAL_BOUND, Wal
 from ampstore.backend.witness import Note, Witness
 from ampstore.errors import LostCommitsError, ReadOnlyError, StoreError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 log = late_logger(__name__)
 

@@ -12,17 +12,14 @@ Workers import `calculator` only, and with it no database: that halves the time 
 
 from typing import TYPE_CHECKING
 
+from ampstore.late import late_names
+
 if TYPE_CHECKING:
     from ampstore.data.data import Data as Data
     from ampstore.parallel import Failure as Failure
 
-__all__ = ["Data", "Failure"]
+_HOMES = {"Data": "data.data", "Failure": "parallel"}
 
+__all__ = [*_HOMES]  # noqa: PLE0604
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ampstore.data.data import Data
-    from ampstore.parallel import Failure
-
-    return {"Data": Data, "Failure": Failure}[name]
+__getattr__ = late_names(__name__, _HOMES)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

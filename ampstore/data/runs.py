@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ampstore.errors import StoreError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.store.store import RUN, Store
 
 log = late_logger(__name__)

@@ -30,7 +30,7 @@ from ampstore.errors import (
     MissingStoreError,
     ReadOnlyError,
 )
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.legacy import Container, Stamp, check_own, maintenance_lock
 from ampstore.legacy.loose import file_error, file_errors
 from ampstore.legacy.names import reason_against

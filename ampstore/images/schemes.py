@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ampstore.errors import MixedSchemesError
 from ampstore.images.hashing import SCHEMES, get_hash, hashed, known_scheme
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 if TYPE_CHECKING:
     from ase import Atoms

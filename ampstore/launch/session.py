@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ampstore.errors import LaunchError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.launch import node
 from ampstore.launch.command import LOCAL, Options, commands
 from ampstore.launch.node import Frames, Streams, watch

@@ -27,7 +27,7 @@ from ampstore.errors import (
     LegacyPickleError,
     MissingStoreError,
 )
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.legacy.archive import Archive, write_archive
 from ampstore.legacy.loose import Loose, Stamp, file_errors, remove_left_overs
 from ampstore.legacy.names import Problem, check_name, reason_against

@@ -6,6 +6,7 @@ secure    ampstore's own: encrypted, both ends known to each other by keys
 
 from typing import TYPE_CHECKING
 
+from ampstore.late import late_names
 from ampstore.messages.dictionary import MessageDictionary
 
 if TYPE_CHECKING:
@@ -17,25 +18,23 @@ if TYPE_CHECKING:
     from ampstore.messages.secure import Server as Server
 
 _HOMES = {
-    "Client": "secure",
-    "Keys": "secure",
-    "Master": "plain",
-    "Server": "secure",
-    "plain_master": "plain",
-    "plain_publisher": "plain",
+    "Client": "messages.secure",
+    "Keys": "messages.secure",
+    "Master": "messages.plain",
+    "Server": "messages.secure",
+    "plain_master": "messages.plain",
+    "plain_publisher": "messages.plain",
 }
 
 __all__ = ["MessageDictionary", *_HOMES]  # noqa: PLE0604
 
+_late = late_names(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> object:
     """ZMQ is imported by those who use it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
     try:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return _late(name)
     except ModuleNotFoundError as err:
         if err.name != "zmq":
             raise

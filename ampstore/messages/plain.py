@@ -20,7 +20,7 @@ import zmq
 
 from ampstore.codec.safe import Rule
 from ampstore.errors import CodecError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 log = late_logger(__name__)
 

@@ -20,9 +20,9 @@ crew       workers by their command line: start_workers
 sublists   make_sublists
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ampstore.late import late_names
 from ampstore.parallel.dask import run_in_dask
 from ampstore.parallel.executor import run_in_executor
 from ampstore.parallel.local import run_in_processes
@@ -36,19 +36,15 @@ if TYPE_CHECKING:
     from ampstore.parallel.sublists import make_sublists as make_sublists
 
 _LATE = {  # local workers do not need them, and start in half the time
-    "MessageDictionary": "ampstore.messages",
-    "make_sublists": "ampstore.parallel.sublists",
-    "setup_parallel": "ampstore.parallel.amp",
-    "start_workers": "ampstore.parallel.crew",
+    "MessageDictionary": "messages",
+    "make_sublists": "parallel.sublists",
+    "setup_parallel": "parallel.amp",
+    "start_workers": "parallel.crew",
 }
 
 __all__ = ["Failure", "Function", "Job", "Plan", "Work", *_LATE, "read_plan", "run", "run_here"]  # noqa: PLE0604
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATE[name]), name)
+__getattr__ = late_names(__name__, _LATE)
 
 
 def run(function: Function, work: Work, plan: Plan) -> None:

@@ -21,7 +21,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from ampstore.errors import CalculatorError, ParallelError, WorkerError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.parallel.work import CHUNK_SECONDS, Failure, Function, Job, Pace, Work
 from ampstore.parallel.worker import kind_of, loads
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ampstore.errors import CalculatorError, WorkerError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.parallel.channel import Channel
 from ampstore.parallel.work import Failure, Function, Pace, Work
 from ampstore.parallel.worker import dumps, kind_of, loads, main_of_this_process, pickled

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ampstore.errors import CalculatorError, CodecError, LaunchError, WorkerError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.launch import LOCAL, Options, Pump, Session
 from ampstore.messages import Server
 from ampstore.parallel.agent import PROTOCOL

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ampstore.codec import Blob
 from ampstore.durable import make_directory
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.legacy.loose import file_errors
 from ampstore.owner import has_ended
 from ampstore.spooled.store import SpooledStore

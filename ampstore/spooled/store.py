@@ -30,7 +30,7 @@ from ampstore.errors import (
     KeyTypeError,
     ReadOnlyError,
 )
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.lease import Lease
 from ampstore.legacy.loose import file_errors
 from ampstore.spool import DIRECTORY, SEALED, Entry, Record, RemovedSegmentError, Spool

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ampstore.codec import Blob
 from ampstore.errors import StoreError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 from ampstore.owner import has_ended, new_owner
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from ampstore.codec.dictionaries import Dictionary
 from ampstore.codec.naming import VECTORS
 from ampstore.codec.recoding import Recipe, choose, shuffled
 from ampstore.errors import CodecError, ReadOnlyError, StoreError
-from ampstore.latelog import late_logger
+from ampstore.late import late_logger
 
 if TYPE_CHECKING:
     from ampstore.backend import Backend

@@ -15,8 +15,9 @@ read (`sides`), a target what is written to (`targets`), a place what a name is 
 `rekey` changes the keys of a store from one scheme of hashes to another.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ampstore.late import late_names
 
 if TYPE_CHECKING:
     from ampstore.transfer.copying import Merged as Merged
@@ -53,13 +54,8 @@ _HOMES = {  # the processes that decode need none of them, and start in a third 
     "report": ("Conflict", "Copied", "Progress", "Report", "Version"),
     "restoring": ("Restored", "restore"),
 }
-_LATE = {name: module for module, names in _HOMES.items() for name in names}
+_LATE = {name: f"transfer.{module}" for module, names in _HOMES.items() for name in names}
 
 __all__ = [*_LATE]  # noqa: PLE0604
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"ampstore.transfer.{_LATE[name]}"), name)
-    return found
+__getattr__ = late_names(__name__, _LATE)
