@@ -36,7 +36,7 @@ from ampstore.errors import (
 )
 
 COMMANDS = {
-    "anneal-report": ("annealing", "Show searches by simulated annealing, from their logs."),
+    "anneal-report": ("annealing", "Show the searches by simulated annealing of a store."),
     "archive": ("moving", "Fold loose files and archive.tar.gz into the store."),
     "backup": ("moving", "Copy a store, verified, while others use it."),
     "compact": ("compacting", "Store every entry in less space."),
