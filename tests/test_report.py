@@ -70,7 +70,7 @@ def test_the_page_has_the_numbers_that_the_store_has(store, raw):
     text = report(store)
     entries, size = raw(store, "select count(*), sum(size) from entry")[0]
     assert f"<td>entries</td><td>{entries}</td>" in text
-    assert f"<td>{size / 1000:.1f} kB</td>" in text
+    assert f'<td class="line">{size / 1000:.1f} kB</td>' in text
     for heading in ("Size by kind", "Growth", "Largest entries", "Calculations", "Failures"):
         assert f"{heading}</h" in text
     assert text.index("big") < text.index("image 5")

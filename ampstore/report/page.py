@@ -123,8 +123,17 @@ def _annealing(store: Store) -> Iterator[str]:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(_cell(str(cell)) for cell in row) + "</tr>" for row in rows)
     return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
+
+
+LONGEST_TIME = len("2026-11-27 12:30:39 UTC")
+
+
+def _cell(text: str) -> str:
+    """A cell; sizes and times stay on a line, since a table is narrow beside long keys."""
+    together = ' class="line"' if len(text) <= LONGEST_TIME and text[:1].isdigit() and " " in text else ""
+    return f"<td{together}>{html.escape(text)}</td>"
 
 
 def _size(count: float) -> str:
@@ -148,7 +157,8 @@ body {{ font: 15px/1.5 system-ui, sans-serif; color: #1b2a38; max-width: 60em; m
 h1 {{ font-size: 1.6em }} h2 {{ font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #d5dde5 }}
 table {{ border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }}
 td, th {{ padding: .2em 1em .2em 0; text-align: left; vertical-align: top; border-bottom: 1px solid #eef2f6 }}
-td {{ overflow-wrap: anywhere; max-width: 32em }} svg, img {{ max-width: 100%; height: auto }}
+td {{ overflow-wrap: anywhere; max-width: 32em }} .line {{ white-space: nowrap }}
+svg, img {{ max-width: 100%; height: auto }}
 </style>
 </head><body>
 {body}
