@@ -65,7 +65,8 @@ WHY: dict[tuple[str, str], str] = (
         ),
         ("a million entries, to a thousand", "contains"): "as get, with one page to fetch; 1.6 for the loop",
         ("a million entries, to a thousand", "get"): (
-            "a thousand lie in SQLite's cache; of a million each read fetches two pages, in the loop too (3.1 there)"
+            "a thousand lie in SQLite's cache; of a million each read fetches two pages, in the loop too (3.1 there); "
+            "a cache of 64 or 256 MB gains nothing"
         ),
         ("annealing, a step at 1,000 parameters", "µs"): "narrowly; a floor of 2.6 was found by prototypes",
         (_AHEAD, "shelve, sqlite3"): (
