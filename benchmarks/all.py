@@ -62,6 +62,7 @@ SECTIONS = {
     ),
     "startup": Section("benchmarks.startup", ("quick", "full"), TABLES),
     "threads": Section("benchmarks.threads", ("quick", "full"), TABLES),
+    "memory": Section("benchmarks.memory", ("quick", "full"), TABLES),
     "annealing": Section("benchmarks.annealing", ("quick",), {"--json": "json"}, ("--only", "overhead")),
 }
 

@@ -180,21 +180,6 @@ def test_iteration_goes_on_while_others_write_and_sees_what_was_there(store):
     assert len(store) == 2499 + len(seen)
 
 
-def test_iteration_needs_memory_for_one_chunk_only(path):
-    """200 MB of values are read with far less."""
-    with Store(path) as store:
-        store.put_many((f"k{n}", os.urandom(1_000_000)) for n in range(200))
-    program = f"""
-import resource, ampstore
-with ampstore.Store({str(path)!r}, "r") as store:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert sum(len(value) for value in store.values()) == 200_000_000
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    grown = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
-    assert grown < 80_000  # kB
-
-
 def test_contains_len_keys_and_missing_touch_no_payload(store, path, monkeypatch):
     """They work on a store whose payloads are all damaged."""
     store.update(a=[1] * 100, b=2)
