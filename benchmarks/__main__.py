@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from benchmarks import peers, report
-from benchmarks.document import write
+from benchmarks.document import outputs, write
 from benchmarks.engines import ENGINES, FSYNC, present
 from benchmarks.values import Values, all_values
 from benchmarks.workload import Result, Setting
@@ -21,8 +21,7 @@ from benchmarks.workload import Result, Setting
 @click.option("--full", "size", flag_value="full", help="4 rounds, 48-atom cells too.")
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Templates of Amp's values.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
+@outputs
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the ratios here (.png, .svg, .pdf).")
 def main(
     chosen: tuple[str, ...], engines: tuple[str, ...], entries: int | None, rounds: int | None, size: str | None,

@@ -6,9 +6,12 @@ lower is better, and the machine is divided out as far as it can be.
 
 import datetime
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import click
 
 from benchmarks import report
 
@@ -46,6 +49,13 @@ def publish(content: Document, sheets: list[report.Sheet], json_file: Path | Non
         write(json_file, content)
     if markdown_file:
         markdown_file.write_text("\n".join(map(report.markdown, sheets)))
+
+
+def outputs(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a benchmark the options that name the files for its numbers and for its tables."""
+    place = click.Path(path_type=Path)
+    with_tables = click.option("--markdown", "markdown_file", type=place, help="Write the tables here.")(command)
+    return click.option("--json", "json_file", type=place, help="Write all numbers here.")(with_tables)
 
 
 def read(file: Path) -> Document:

@@ -23,7 +23,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from benchmarks.document import Document, Metrics, document, publish
+from benchmarks.document import Document, Metrics, document, outputs, publish
 from benchmarks.engines import Engine, is_present, opened, size_on_disk
 from benchmarks.report import NOTHING, Sheet
 from benchmarks.values import key_of
@@ -303,8 +303,7 @@ def _cell(seconds: list[float] | None, unit: float) -> str:
 @click.option("--full", "effort", flag_value="full", help="1,000,000 entries, values up to 100 MB: minutes.")
 @click.option("--huge", "effort", flag_value="huge", help="10,000,000 entries: most of an hour, some 10 GB.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
+@outputs
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw them here (.png, .svg, .pdf).")
 def main(
     effort: str | None, directory: str | None,

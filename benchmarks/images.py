@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from benchmarks import calculating, hashing
-from benchmarks.document import Metrics, document, write
+from benchmarks.document import Metrics, document, outputs, write
 from benchmarks.report import Sheet, machine, markdown, show
 
 SECTIONS = ("hashing", "nothing", "parallel")
@@ -27,8 +27,7 @@ Times = dict[str, dict[str, Rounds]]
 @click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 9, of parallel 3; quick 3 and 2]")
 @click.option("--quick", is_flag=True, help="About a minute: fewer rounds, less to do in each.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the databases are made.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
+@outputs
 def main(
     only: tuple[str, ...], rounds: int | None, quick: bool,
     directory: str | None, json_file: Path | None, markdown_file: Path | None,

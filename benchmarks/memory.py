@@ -17,7 +17,7 @@ import click
 
 from ampstore.store import Store
 from benchmarks import report
-from benchmarks.document import Document, document, publish
+from benchmarks.document import Document, document, outputs, publish
 from benchmarks.processes import environment
 from benchmarks.values import ROOT, key_of
 
@@ -140,8 +140,7 @@ def sheet(found: dict[str, list[int]], sizes: list[int]) -> report.Sheet:
 @click.option("--quick", "effort", flag_value="quick", help="100 and 1,000 entries.")
 @click.option("--full", "effort", flag_value="full", help="Up to 100,000 entries, 1 GB.")
 @click.option("--directory", type=click.Path(exists=True, file_okay=False), help="Where the stores are made.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table here.")
+@outputs
 def main(effort: str | None, directory: str | None, json_file: Path | None, markdown_file: Path | None) -> None:
     """Measure the memory of iteration, copies, migrations and calculations."""
     sizes = {"quick": [100, 1000], "full": [1000, 10_000, 100_000]}.get(effort or "", [1000, 10_000])

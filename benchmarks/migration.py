@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import click
 from rich.console import Console
 
-from benchmarks.document import Document, Metrics, document, publish
+from benchmarks.document import Document, Metrics, document, outputs, publish
 from benchmarks.engines import is_present
 from benchmarks.processes import environment
 from benchmarks.report import Sheet
@@ -195,8 +195,7 @@ def _ratio(found: list[float] | None) -> str:
 @click.option("--quick", "effort", flag_value="quick", help="Some hundred files: seconds, most of it start-up.")
 @click.option("--full", "effort", flag_value="full", help="15,000 files: a minute or two.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the files are made.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table here.")
+@outputs
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw it here (.png, .svg, .pdf).")
 def main(
     effort: str | None, directory: str | None,

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 
 from ampstore import Dataset
-from benchmarks.document import document, write
+from benchmarks.document import document, outputs, write
 from benchmarks.engines import Engine, is_present, opened
 from benchmarks.report import Sheet, machine, markdown, show
 from benchmarks.values import Values, all_values, default_corpus, key_of
@@ -119,8 +119,7 @@ def sheet(title: str, times: Times) -> Sheet:
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--quick", is_flag=True, help="Under a minute: 500 entries, 3 epochs.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True), help="Where the stores are made.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times of all rounds here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
+@outputs
 def main(
     rounds: int, entries: int, batch: int, quick: bool,
     directory: str | None, json_file: Path | None, markdown_file: Path | None,

@@ -21,7 +21,7 @@ import zstandard
 
 from ampstore import Store
 from benchmarks import report
-from benchmarks.document import Metrics, document, write
+from benchmarks.document import Metrics, document, outputs, write
 from benchmarks.values import KINDS as AMP_KINDS
 from benchmarks.values import Values, default_corpus, equal, generic, key_of, load, vary
 
@@ -56,8 +56,7 @@ class Result(NamedTuple):
 @click.option("--rounds", type=click.IntRange(1), help="Counted rounds.  [default: 3; quick 1, full 5]")
 @click.option("--quick", "effort", flag_value="quick", help="Cells of 20 atoms, one round.")
 @click.option("--full", "effort", flag_value="full", help="Cells of 20, 48 and 100 atoms, five rounds.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables here.")
+@outputs
 def main(
     corpus: Path | None, rounds: int | None, effort: str | None, json_file: Path | None, markdown_file: Path | None
 ) -> None:

@@ -17,7 +17,7 @@ import click
 
 from ampstore.store import Store
 from benchmarks import report
-from benchmarks.document import Document, Metrics, document, publish
+from benchmarks.document import Document, Metrics, document, outputs, publish
 from benchmarks.engines import is_present, opened
 from benchmarks.processes import environment
 from benchmarks.values import generic
@@ -95,8 +95,7 @@ def sheet(found: dict[str, list[float]]) -> report.Sheet:
 @click.command()
 @click.option("--quick", "effort", flag_value="quick", help="2 rounds.")
 @click.option("--full", "effort", flag_value="full", help="51 rounds.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all times here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table here.")
+@outputs
 def main(effort: str | None, json_file: Path | None, markdown_file: Path | None) -> None:
     """Time the start of the command and of a program that reads one entry."""
     with tempfile.TemporaryDirectory(prefix="startup-") as directory:

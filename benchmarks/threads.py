@@ -7,17 +7,17 @@ does not. A bulk operation would gain by threads as much as the first two weigh.
 import functools
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import click
 
 from ampstore.codec import Codec
 from benchmarks import report
-from benchmarks.document import Document, document, publish
+from benchmarks.document import Document, document, outputs, publish
 from benchmarks.values import Values, all_values, key_of
 
 CHUNKS = 4
@@ -43,17 +43,16 @@ def measure(values: Values, threads: int, rounds: int) -> dict[str, list[float]]
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(rounds + 1):
             for name in OPERATIONS:
-                alone = _clock(functools.partial(_run, map(work[name], parts)))
-                found[name].append(_clock(functools.partial(_run, pool.map(work[name], parts))) / alone)
+                alone = _clock(functools.partial(_all, map(work[name], parts)))
+                found[name].append(_clock(functools.partial(_all, pool.map(work[name], parts))) / alone)
     return {name: ratios[1:] for name, ratios in found.items()}
 
 
-def _run(steps: Any) -> None:
-    for _ in steps:
-        pass
+_all = functools.partial(deque, maxlen=0)
+"""Take every step of an iterator, and keep none."""
 
 
-def _clock(work: Callable[[], None]) -> float:
+def _clock(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -81,8 +80,7 @@ def sheet(found: dict[str, dict[str, list[float]]], threads: int) -> report.Shee
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True), help="Templates of Amp's values.")
 @click.option("--quick", "effort", flag_value="quick", help="1 round.")
 @click.option("--full", "effort", flag_value="full", help="15 rounds, larger cells too.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all ratios here.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table here.")
+@outputs
 def main(
     threads: int, corpus: Path | None, effort: str | None, json_file: Path | None, markdown_file: Path | None
 ) -> None:
